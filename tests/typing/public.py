@@ -1,0 +1,255 @@
+"""The public API as a user writes it: engine, state graphs, observers, errors. Checked, never run.
+
+A comment `type: ignore` marks a misuse; both checkers report it when it stops being an error.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Any, TypedDict
+
+from holdfast import (
+    END,
+    START,
+    CheckpointConfig,
+    Engine,
+    GraphConfig,
+    MultiObserver,
+    Observer,
+    RetryPolicy,
+    Run,
+    Runtime,
+    Send,
+    State,
+    StateGraph,
+    StreamingObserver,
+    get_observer,
+    get_workflow,
+    interrupt,
+    list_workflows,
+    register,
+    register_observer,
+    step_context,
+    workflow_factory,
+)
+from holdfast.blocking import Engine as BlockingEngine
+from holdfast.errors import (
+    CircuitOpen,
+    ConflictError,
+    DefinitionError,
+    HoldfastError,
+    InvalidStatus,
+    InvalidTransition,
+    NondeterminismError,
+    PayloadRejected,
+    QueueFull,
+    RequestError,
+    RunCancelled,
+    RunConflict,
+    RunError,
+    RunFailed,
+    RunNotFound,
+    RunTimedOut,
+    SchemaTooNew,
+    SchemaTooOld,
+    SecretsNeedWorker,
+    SignalTimeout,
+    StoreError,
+    StoreUnavailable,
+    WorkflowNotFound,
+    WrongVersion,
+)
+from holdfast.predicates import always, and_, key_equals, key_exists, not_, or_
+
+# State graphs -----------------------------------------------------------------------------------------------
+
+
+class Review(TypedDict):
+    document: str
+    findings: Annotated[list[str], operator.add]
+
+
+@dataclass
+class Params:
+    document: str
+    strict: bool = False
+
+
+def detect_node(runtime: Runtime, threshold: float) -> Any:
+    async def detect(state: State) -> State:
+        token: str | None = state.get_secret("token")
+        pages = await runtime.documents.pages(state["document"], token)
+        runtime.logger.info("%d pages", len(pages))
+        return state.set("detections", [page for page in pages if page.legibility > threshold])
+
+    return detect
+
+
+def mapped(state: State) -> Mapping[str, Any]:
+    return {"findings": [f"{key}={state[key]}" for key in state]}
+
+
+def silent(_: State) -> None:
+    step = step_context()
+    step.progress(50, "half")
+    step.logger.info("attempt %d of %s", step.attempt, step.name)
+    step.stream("chunk")
+
+
+async def asking(state: State) -> State:
+    answer = interrupt("approve", {"document": state["document"]}, timeout=timedelta(days=1))
+    called = await step_context().call(len, "abc")
+    return state.merge({"answer": answer, "called": called}).delete("draft")
+
+
+def fan_out(state: State) -> list[Send]:
+    return [Send("mapped", State({"document": part})) for part in state["parts"]]
+
+
+@workflow_factory("review", description="Review a document", schema=Review, params=Params)
+def review(graph: StateGraph, runtime: Runtime, params: Params) -> State:
+    retry = RetryPolicy(attempts=3, backoff=0.5, jitter="equal", retry_on=(OSError,))
+    graph.add_node("detect", detect_node(runtime, 0.4), retry=retry, timeout=30)
+    graph.add_node("mapped", mapped)
+    graph.add_node("silent", silent, queue="slow")
+    graph.add_node("asking", asking)
+    graph.add_edge(START, "detect")
+    graph.add_conditional_edge("detect", fan_out, ["mapped"])
+    found = and_(key_exists("findings"), not_(key_equals("document", "none")))
+    graph.add_edge("mapped", "silent", when=found, name="found")
+    graph.add_edge("mapped", "asking", when=or_(always, key_exists("draft")))
+    graph.add_edge(["silent", "asking"], END)
+    graph.validate()
+    return State({"document": params.document, "findings": []})
+
+
+def embedded() -> State:
+    config = GraphConfig(max_iterations=10, checkpoint=CheckpointConfig(interval=5))
+    graph = StateGraph("small", config=config.merge(GraphConfig(name="small")))
+    graph.add_node("only", silent)
+    graph.set_entry_point("only")
+    graph.set_exit_point("only")
+    text: str = graph.to_mermaid() + graph.to_dot()
+    table: Mapping[str, Any] = graph.to_dict()
+    print(text, table)
+    return graph.execute(State({"n": 1}))
+
+
+def states(state: State) -> tuple[str | None, str | None, datetime | None]:
+    fresh = State({"n": 1}).set("m", 2).set_secret("token", "t0p").delete_secret("token")
+    as_mapping: Mapping[str, Any] = fresh
+    print(as_mapping.get("m"), "n" in fresh, len(fresh))
+    return state.run_id, state.checkpoint_node, state.timestamp
+
+
+register("review-v2", review, "the same without the decorator")
+register("review-v2", get_workflow("review"), replace=True)
+print(list_workflows())
+
+
+# Engine -----------------------------------------------------------------------------------------------------
+
+
+class Audit(Observer):
+    async def on_event(self, event: Any) -> None:
+        print(event.position, event.type, event.data)
+
+
+def secret(run: Run, name: str) -> str:
+    return f"{run.id}:{name}"
+
+
+async def engine_life() -> Mapping[str, Any] | None:
+    register_observer("audit", Audit())
+    streaming = StreamingObserver(buffer=100)
+    observers: list[str | Observer] = [MultiObserver(get_observer("audit"), None), "logging", streaming]
+    runtime = Runtime(documents=object())
+    async with Engine("sqlite:///:memory:", runtime=runtime, observers=observers, secrets=secret) as engine:
+        params = {"document": "memo.pdf"}
+        run = await engine.start("review", params, secrets={"token": "t0p"}, timeout=timedelta(hours=1))
+        async for event in run.events(after=0):
+            position: int = event.position
+            kind: str = event.type
+            print(position, kind, event.data)
+        result: Any = await run.result(timeout=10)
+        ended: Run = await run.wait()
+        status: str = ended.status
+        workflow: str = ended.workflow
+        created: datetime = ended.created_at
+        completed: datetime | None = ended.completed_at
+        print(result, status, workflow, created, completed)
+        return await audited(engine, run)
+
+
+async def audited(engine: Engine, run: Run) -> Mapping[str, Any] | None:
+    for stage in await run.stages(inputs=True):
+        attempt: tuple[str, int, int] = (stage.name, stage.iteration, stage.attempt)
+        print(attempt, stage.status, stage.input, stage.output, stage.duration, stage.error, stage.worker)
+    for decision in await run.decisions():
+        edge: tuple[str, str] = (decision.from_node, decision.to_node)
+        print(edge, decision.name, decision.result, decision.reason, decision.at)
+    await run.signal("approve", {"by": "me"})
+    await run.cancel()
+    again: Run = await engine.resume(run.id, secrets={"token": "t0p"})
+    fork: Run = await engine.fork(again.id, at=3, changes={"document": "other.pdf"})
+    page = await engine.runs(workflow="review", limit=10)
+    for item in page.items:
+        listed: Run = item
+        print(listed.id)
+    await engine.delete(fork.id)
+    outcome: Any = await engine.execute(review, {"document": "memo.pdf"})
+    return {"outcome": outcome, "total": page.total, "count": await engine.count(workflow="review")}
+
+
+def blocking() -> Any:
+    with BlockingEngine("sqlite:///:memory:") as engine:
+        run = engine.start("review", {"document": "memo.pdf"})
+        for event in run.events():
+            print(event.position, event.type)
+        return run.result()
+
+
+# Errors -----------------------------------------------------------------------------------------------------
+
+
+async def outcome(run: Run) -> str:
+    try:
+        await run.result()
+    except RunFailed as error:
+        failed: tuple[str | None, int | None, str, str] = (error.stage, error.attempt, error.code, error.fix)
+        return f"{failed} {error.error} {error.state} {error.path}"
+    except (RunCancelled, RunTimedOut, SignalTimeout) as error:
+        return error.code
+    except CircuitOpen as error:
+        return f"again in {error.retry_after}"
+    except QueueFull as error:
+        return error.code
+    return "done"
+
+
+AUTHOR: tuple[type[DefinitionError], ...] = (DefinitionError, NondeterminismError)
+CALLER: tuple[type[RequestError], ...] = (
+    WorkflowNotFound,
+    RunNotFound,
+    RunConflict,
+    InvalidStatus,
+    InvalidTransition,
+    PayloadRejected,
+    QueueFull,
+    WrongVersion,
+    SecretsNeedWorker,
+)
+OUTCOME: tuple[type[RunError], ...] = (RunFailed, RunCancelled, RunTimedOut, SignalTimeout)
+OPERATOR: tuple[type[StoreError], ...] = (StoreUnavailable, SchemaTooNew, SchemaTooOld)
+EVERY: tuple[type[HoldfastError], ...] = (*AUTHOR, *CALLER, *OUTCOME, *OPERATOR, CircuitOpen, ConflictError)
+
+
+# Misuse -----------------------------------------------------------------------------------------------------
+
+RetryPolicy(attempts="three")  # type: ignore[arg-type]
+State({"n": 1}).set(1, 2)  # type: ignore[arg-type]
+StateGraph("small").add_node(silent, "silent")  # type: ignore[arg-type]
+Engine("sqlite:///:memory:", concurrency="many")  # type: ignore[arg-type]
