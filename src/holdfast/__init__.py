@@ -1,0 +1,95 @@
+"""Durable workflows for Python: no committed step is ever lost or run twice in the record."""
+
+from holdfast.core.context import StepContext, step_context
+from holdfast.core.embedding import Embedded as _Embedded
+from holdfast.core.embedding import install as _install_embedded
+from holdfast.core.program import END, START
+from holdfast.core.retries import RetryPolicy
+from holdfast.engine import Engine
+from holdfast.errors import (
+    Cancelled,
+    DefinitionError,
+    HoldfastError,
+    InvalidStatus,
+    PayloadRejected,
+    RequestError,
+    RunCancelled,
+    RunConflict,
+    RunError,
+    RunFailed,
+    RunNotFound,
+    RunTimedOut,
+    StoreError,
+    WorkflowNotFound,
+)
+from holdfast.model.run import RunStatus, StepStatus
+from holdfast.model.state import State
+from holdfast.model.values import register_type
+from holdfast.patterns.graph.builder import StateGraph
+from holdfast.patterns.graph.configs import CheckpointConfig, GraphConfig
+from holdfast.patterns.graph.edges import Send
+from holdfast.registry import get_workflow, list_workflows, register, workflow_factory
+from holdfast.run import Page, Run
+from holdfast.runtime.observers import (
+    MultiObserver,
+    Observer,
+    StreamingObserver,
+    get_observer,
+    register_observer,
+)
+from holdfast.services import Runtime
+
+
+def _find_embedded() -> _Embedded:
+    from holdfast.blocking import embedded  # noqa: PLC0415 - a loop in a thread, for those who need it
+
+    return embedded()
+
+
+_install_embedded(_find_embedded)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "END",
+    "START",
+    "Cancelled",
+    "CheckpointConfig",
+    "DefinitionError",
+    "Engine",
+    "GraphConfig",
+    "HoldfastError",
+    "InvalidStatus",
+    "MultiObserver",
+    "Observer",
+    "Page",
+    "PayloadRejected",
+    "RequestError",
+    "RetryPolicy",
+    "Run",
+    "RunCancelled",
+    "RunConflict",
+    "RunError",
+    "RunFailed",
+    "RunNotFound",
+    "RunStatus",
+    "RunTimedOut",
+    "Runtime",
+    "Send",
+    "State",
+    "StateGraph",
+    "StepContext",
+    "StepStatus",
+    "StoreError",
+    "StreamingObserver",
+    "WorkflowNotFound",
+    "__version__",
+    "get_observer",
+    "get_workflow",
+    "list_workflows",
+    "register",
+    "register_observer",
+    "register_type",
+    "step_context",
+    "workflow_factory",
+]

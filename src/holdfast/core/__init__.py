@@ -1,0 +1,1 @@
+"""Decisions: pure functions over facts. Nothing here waits, reads a clock, draws a number or touches a database."""

@@ -1,0 +1,103 @@
+"""The context of a running step: what a node may know about itself and tell the engine."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any, Final, Protocol
+
+from holdfast.core.ledger import OpenStep
+from holdfast.errors import RequestError
+from holdfast.model.ids import RunId, StepId
+
+logger: Final = logging.getLogger("holdfast.steps")
+
+
+class Attempting(Protocol):
+    """The attempt that a context speaks for."""
+
+    run: RunId
+    step: OpenStep
+    services: Any
+    secrets: Mapping[str, str]
+    told: bool
+    """True once the attempt was told to end."""
+
+    def report(self, percent: float, message: str) -> None:
+        """Take a report of progress, from any thread."""
+
+
+class StepContext:
+    """The `step` of a node: its attempt, its idempotency key, the run's services and secrets, and progress."""
+
+    __slots__ = ("_of",)
+
+    def __init__(self, of: Attempting) -> None:
+        """Made by the executor for each attempt."""
+        self._of = of
+
+    @property
+    def run_id(self) -> RunId:
+        """The run."""
+        return self._of.run
+
+    @property
+    def step_id(self) -> StepId:
+        """The step within the run."""
+        return self._of.step.step
+
+    @property
+    def name(self) -> str:
+        """The node's name."""
+        return self._of.step.name
+
+    @property
+    def attempt(self) -> int:
+        """The number of this attempt, from 1; it rises at every start of the code."""
+        return self._of.step.attempt
+
+    @property
+    def runtime(self) -> Any:
+        """The services given to the engine."""
+        return self._of.services
+
+    @property
+    def secrets(self) -> Mapping[str, str]:
+        """The run's secrets by name."""
+        return self._of.secrets
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same text for every attempt of this step, after retries, resumes and crashes, and for no other step."""
+        return f"{self._of.run}:{self._of.step.step}"
+
+    @property
+    def cancelled(self) -> bool:
+        """True as soon as the attempt shall end: cancelled, timed out, or its run lost to another worker."""
+        return self._of.told
+
+    @property
+    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger whose records carry run, step and attempt."""
+        extra = {"run_id": self.run_id, "step": self.step_id, "attempt": self.attempt}
+        return logging.LoggerAdapter(logger, extra)
+
+    def progress(self, percent: float, message: str | None = None) -> None:
+        """Tell how far the step is, 0 to 100. Kept at most once a second; cheap to call often; from any thread."""
+        if not 0 <= percent <= 100:  # noqa: PLR2004 - percent
+            raise RequestError(f"progress of {percent} percent", fix="Give a number from 0 to 100.")
+        self._of.report(float(percent), message or "")
+
+
+current: Final[ContextVar[StepContext | None]] = ContextVar("holdfast_step", default=None)
+
+
+def step_context() -> StepContext:
+    """Return the context of the step that runs here; raises RequestError outside of one."""
+    context = current.get()
+    if context is None:
+        raise RequestError(
+            "no step runs here", fix="Call step_context() inside a node, or take `step` as a parameter."
+        )
+    return context

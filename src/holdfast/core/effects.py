@@ -1,0 +1,152 @@
+"""What follows from the facts of a commit: the rows beside the journal, the run's status and what it waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from holdfast.core.ledger import Ledger, OpenStep
+from holdfast.model import facts
+from holdfast.model.commit import AnyEffect, Deliver, Dequeue, Enqueue, Withdraw
+from holdfast.model.ids import SECOND, Instant, RunId, WorkerId, moment
+from holdfast.model.run import RunRow, RunStatus
+
+SHORT_WAIT: Final = SECOND
+"""A wait up to this long is sat out by the holder; a longer one releases the run."""
+
+_DEADLINE: Final = "due:deadline"
+_START: Final = "due:start"
+
+
+class Holding(msgspec.Struct):
+    """What a commit must know of the run's job: its lane, who holds it (empty: nobody), and the deaths it had."""
+
+    queue: str
+    workflow: str
+    priority: int
+    worker: WorkerId
+    deaths: int = 0
+
+
+def derive(
+    recorded: Sequence[facts.Fact], ledger: Ledger, holding: Holding, release: int | None
+) -> tuple[AnyEffect, ...]:
+    """Return the rows that go with these facts. `release`: give the job up unless it was woken more often than that."""
+    effects: list[AnyEffect] = []
+    for fact in recorded:
+        if type(fact) in _WITH_ROWS:
+            effects += _rows_of(fact, ledger, holding)
+    if ledger.ended is None:
+        if release is not None:
+            effects.append(Dequeue(release))
+            if ledger.begins:  # the row may have been taken already, a little early
+                effects.append(Deliver(key=_START, due=ledger.begins))
+        elif holding.deaths and any(isinstance(fact, facts.STEP_ENDS) for fact in recorded):
+            effects.append(_job(holding))
+    return tuple(effects)
+
+
+_WITH_ROWS: Final = frozenset(
+    {facts.RunStarted, facts.StepRetried, facts.RunCompleted, facts.RunFailed, facts.RunCancelled}
+)
+
+
+def _rows_of(fact: facts.Fact, ledger: Ledger, holding: Holding) -> Sequence[AnyEffect]:
+    match fact:
+        case facts.StepRetried() if fact.due - fact.at > SHORT_WAIT:
+            return (Deliver(key=f"due:{fact.step}:{fact.attempt}", due=fact.due),)
+        case facts.RunStarted():
+            return _opening(fact, ledger, holding)
+        case facts.RunCompleted():
+            return (Dequeue(), Withdraw("*"))
+        case facts.RunFailed() | facts.RunCancelled():
+            # What was sent and not yet taken stays for a resume; only the clocks stop.
+            return (Dequeue(), Withdraw("due:*"))
+        case _:
+            return ()
+
+
+def _opening(fact: facts.RunStarted, ledger: Ledger, holding: Holding) -> list[AnyEffect]:
+    if ledger.ended is not None:
+        return []
+    effects: list[AnyEffect] = []
+    if fact.not_before:
+        effects.append(Deliver(key=_START, due=fact.not_before))
+    else:
+        effects.append(_job(holding))
+    if fact.deadline:
+        request = facts.CancelRequested(
+            reason="the run took longer than its timeout", code="run_timed_out", key=_DEADLINE
+        )
+        effects.append(Deliver(key=_DEADLINE, due=fact.deadline, fact=facts.Journal.encode_one(request)))
+    return effects
+
+
+def _job(holding: Holding) -> Enqueue:
+    return Enqueue(holding.queue, holding.workflow, holding.priority, holding.worker)
+
+
+def status_of(ledger: Ledger, *, held: bool, releasing: bool) -> RunStatus:
+    """Return the run's status. `waiting` is written only by a commit that releases, so `running` means held or lost."""
+    match ledger.ended:
+        case facts.RunCompleted():
+            return RunStatus.COMPLETED
+        case facts.RunFailed():
+            return RunStatus.FAILED
+        case facts.RunCancelled():
+            return RunStatus.CANCELLED
+        case _:
+            pass
+    if ledger.paused is not None:
+        return RunStatus.PAUSED
+    if releasing:
+        return RunStatus.PENDING if ledger.begins else RunStatus.WAITING
+    return RunStatus.RUNNING if held else RunStatus.PENDING
+
+
+def waiting_on(ledger: Ledger, secrets: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return for people what the run waits for, in the order of its steps."""
+    if ledger.ended is not None:
+        return ()
+    if ledger.paused is not None:
+        return (f"resume: {ledger.paused.reason}" if ledger.paused.reason else "resume",)
+    if ledger.begins:
+        return (_start_of(ledger.begins),)
+    waits = [text for step in ledger.open.values() if (text := _wait_of(step, ledger.now))]
+    return (*waits, *(f"secret {name}" for name in secrets))
+
+
+def _wait_of(step: OpenStep, now: Instant) -> str:
+    if step.kind == "signal":
+        return f"signal {step.name}"
+    if step.due > now:
+        what = "timer" if step.kind == "timer" else f"retry of {step.name}"
+        return f"{what} {moment(step.due):%Y-%m-%dT%H:%M:%SZ}"
+    return ""
+
+
+def _start_of(begins: Instant) -> str:
+    return f"start {moment(begins):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def opening_row(run: RunId, started: facts.RunStarted, parent: RunId = "") -> RunRow:
+    """Return the row of a new run; every column derives from its first fact."""
+    return RunRow(
+        id=run,
+        workflow=started.workflow,
+        version=started.version,
+        hash=started.hash,
+        queue=started.queue,
+        priority=started.priority,
+        tags=started.tags,
+        params=started.data,
+        secrets=started.secrets,
+        parent=parent or started.parent,
+        waiting_on=(_start_of(started.not_before),) if started.not_before else (),
+        created_at=started.at,
+        updated_at=started.at,
+        epoch=1,
+        format=facts.FORMAT,
+    )

@@ -1,0 +1,241 @@
+"""The ledger: what all patterns share about a run, folded from its facts.
+
+Holds open steps, unresolved ones (ended without success, a resume reopens them), buffered signals, and whether the
+run is paused, cancelling, at fault or ended. Each program's progress holds one and absorbs every fact into it first.
+Invariants: a step is open or unresolved, never both; when `ended` is set, nothing is open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from holdfast.model import commands, facts
+from holdfast.model.ids import Instant, StepId
+
+
+class OpenStep(msgspec.Struct, gc=False):
+    """A step as the ledger knows it. `due` is when its next attempt may start (0: at once)."""
+
+    step: StepId
+    name: str
+    kind: str = "call"
+    attempt: int = 1
+    failures: int = 0
+    due: Instant = 0
+    suspended: bool = False
+    cancelling: bool = False
+    failed: bool = False
+    data: msgspec.Raw = facts.NOTHING
+    error: facts.ErrorInfo | None = None
+
+    @property
+    def runs(self) -> bool:
+        """Tell whether user code runs for this step now or as soon as it is due."""
+        return self.kind == "call" and not self.suspended
+
+
+class Ledger(msgspec.Struct, gc=False):
+    """See the module. `position` counts the facts absorbed, `now` is the instant of the latest one.
+
+    `begins` is when a run that was started with a delay may begin; 0 once it has.
+    """
+
+    position: int = 0
+    now: Instant = 0
+    begins: Instant = 0
+    open: dict[StepId, OpenStep] = {}
+    unresolved: dict[StepId, OpenStep] = {}
+    signals: dict[str, list[msgspec.Raw]] = {}
+    keys: set[str] = set()
+    paused: facts.RunPaused | None = None
+    cancelling: facts.CancelRequested | None = None
+    fault: facts.ErrorInfo | None = None
+    ended: facts.RunCompleted | facts.RunFailed | facts.RunCancelled | None = None
+
+    def absorb(self, fact: facts.Fact) -> None:
+        """Fold one fact in. O(1), but for a resume, which costs the steps it reopens."""
+        self.position += 1
+        self.now = max(self.now, fact.at)
+        fold = _FOLDS.get(type(fact))
+        if fold is not None:
+            fold(self, fact)
+
+    def failing(self, error: facts.ErrorInfo) -> Sequence[commands.Command]:
+        """Return what a run that has decided to fail wants: open steps end, then the run fails.
+
+        Running steps are let end; those in back-off or suspended, which nobody runs, are cancelled.
+        """
+        if not self.open:
+            return (commands.FailRun(error),)
+        idle = (s for s in self.open.values() if not s.cancelling and (s.suspended or s.due > self.now))
+        return [commands.CancelStep(s.step) for s in idle]
+
+    def stopping(self) -> Sequence[commands.Command]:
+        """Return what a run that was asked to end wants: open steps are asked to end, then the run ends."""
+        request = self.cancelling
+        if request is None:
+            return ()
+        if self.open:
+            return [commands.CancelStep(s.step) for s in self.open.values() if not s.cancelling]
+        if request.code:
+            return (commands.FailRun(facts.ErrorInfo(code=request.code, message=request.reason)),)
+        return (commands.CancelRun(request.reason),)
+
+    def _end(self, step: StepId) -> OpenStep | None:
+        return self.open.pop(step, None)
+
+
+def _started(ledger: Ledger, fact: facts.RunStarted) -> None:
+    ledger.begins = fact.not_before
+
+
+def _scheduled(ledger: Ledger, fact: facts.StepScheduled) -> None:
+    ledger.begins = 0
+    ledger.open[fact.step] = OpenStep(fact.step, fact.name, fact.kind, due=fact.due, data=fact.data)
+
+
+def _retried(ledger: Ledger, fact: facts.StepRetried) -> None:
+    step = ledger.open.get(fact.step)
+    if step is None:
+        return
+    step.attempt, step.due, step.suspended = fact.attempt, fact.due, False
+    if fact.error is not None:
+        step.failures, step.error = step.failures + 1, fact.error
+
+
+def _suspended(ledger: Ledger, fact: facts.StepSuspended) -> None:
+    step = ledger.open.get(fact.step)
+    if step is not None:
+        step.suspended = True
+
+
+def _cancel_requested_of_step(ledger: Ledger, fact: facts.StepCancelRequested) -> None:
+    step = ledger.open.get(fact.step)
+    if step is not None:
+        step.cancelling = True
+
+
+def _completed(ledger: Ledger, fact: facts.StepCompleted) -> None:
+    ledger._end(fact.step)  # noqa: SLF001 - the folds are the ledger's own methods, kept in a table by type
+
+
+def _step_failed(ledger: Ledger, fact: facts.StepFailed) -> None:
+    step = ledger._end(fact.step)  # noqa: SLF001
+    if step is not None:
+        # What a step raises after it was asked to end is no failure of the run.
+        step.failures, step.error, step.failed = step.failures + 1, fact.error, not step.cancelling
+        ledger.unresolved[fact.step] = step
+
+
+def _step_cancelled(ledger: Ledger, fact: facts.StepCancelled) -> None:
+    step = ledger._end(fact.step)  # noqa: SLF001
+    if step is not None:
+        ledger.unresolved[fact.step] = step
+
+
+def _signal(ledger: Ledger, fact: facts.SignalReceived) -> None:
+    _remember(ledger, fact.key)
+    waiting = (s for s in ledger.open.values() if s.kind == "signal" and s.name == fact.name)
+    first = next(waiting, None)
+    if first is not None:
+        del ledger.open[first.step]
+    else:
+        ledger.signals.setdefault(fact.name, []).append(fact.data)
+
+
+def _cancel_requested(ledger: Ledger, fact: facts.CancelRequested) -> None:
+    _remember(ledger, fact.key)
+    ledger.cancelling = fact
+
+
+def _paused(ledger: Ledger, fact: facts.RunPaused) -> None:
+    _remember(ledger, fact.key)
+    ledger.paused = fact
+
+
+def _resumed(ledger: Ledger, fact: facts.RunResumed) -> None:
+    _remember(ledger, fact.key)
+    ledger.paused = ledger.cancelling = ledger.fault = ledger.ended = None
+    for name, attempt in fact.reopened:
+        step = ledger.unresolved.pop(name, None)
+        if step is not None:
+            step.attempt, step.failures, step.due = attempt, 0, 0
+            step.cancelling = step.suspended = step.failed = False
+            ledger.open[name] = step
+
+
+def _ended(ledger: Ledger, fact: Any) -> None:
+    ledger.ended = fact
+
+
+def _remember(ledger: Ledger, key: str) -> None:
+    if key:
+        ledger.keys.add(key)
+
+
+_FOLDS: Final[dict[type[facts.Fact], Callable[[Ledger, Any], None]]] = {
+    facts.RunStarted: _started,
+    facts.StepScheduled: _scheduled,
+    facts.StepRetried: _retried,
+    facts.StepSuspended: _suspended,
+    facts.StepCancelRequested: _cancel_requested_of_step,
+    facts.StepCompleted: _completed,
+    facts.StepFailed: _step_failed,
+    facts.StepCancelled: _step_cancelled,
+    facts.SignalReceived: _signal,
+    facts.CancelRequested: _cancel_requested,
+    facts.RunPaused: _paused,
+    facts.RunResumed: _resumed,
+    facts.RunCompleted: _ended,
+    facts.RunFailed: _ended,
+    facts.RunCancelled: _ended,
+}
+
+
+def admit(ledger: Ledger, fact: facts.Fact, now: Instant) -> facts.Fact | None:
+    """Return the arrival as the fact to record, or None when it is to be consumed and forgotten.
+
+    Forgotten are: what concerns a step that is unknown, ended or at another attempt; what has a key seen before; a
+    cancel of a cancelling run; a pause of a paused one; a resume of one that goes on; anything but a resume after the
+    end.
+    """
+    if type(fact) is facts.RunResumed:
+        return _admit_resume(ledger, fact, now)
+    if ledger.ended is not None or not _fits(ledger, fact):
+        return None
+    if not fact.at:
+        msgspec.structs.force_setattr(fact, "at", now)
+    return fact
+
+
+def _fits(ledger: Ledger, fact: facts.Fact) -> bool:
+    match fact:
+        case facts.StepCompleted() | facts.StepFailed() | facts.StepCancelled() | facts.StepProgressed():
+            step = ledger.open.get(fact.step)
+            return step is not None and step.attempt == fact.attempt
+        case facts.StepSuspended():
+            step = ledger.open.get(fact.step)
+            return step is not None and step.attempt == fact.attempt and not step.suspended
+        case facts.StepRetried():
+            step = ledger.open.get(fact.step)
+            return step is not None and step.attempt + 1 == fact.attempt
+        case facts.SignalReceived():
+            return not fact.key or fact.key not in ledger.keys
+        case facts.CancelRequested():
+            return ledger.cancelling is None and fact.key not in ledger.keys
+        case facts.RunPaused():
+            return ledger.paused is None and ledger.cancelling is None and fact.key not in ledger.keys
+        case _:
+            return True
+
+
+def _admit_resume(ledger: Ledger, fact: facts.RunResumed, now: Instant) -> facts.Fact | None:
+    if fact.key in ledger.keys or not (ledger.paused or ledger.ended):
+        return None
+    if isinstance(ledger.ended, facts.RunCompleted):
+        return None
+    reopened = tuple((s.step, s.attempt + 1) for s in ledger.unresolved.values())
+    return facts.RunResumed(at=now, key=fact.key, reopened=reopened)

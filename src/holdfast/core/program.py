@@ -1,0 +1,177 @@
+"""What a pattern is to the engine: a workflow that opens a pure program for each run.
+
+A program answers three questions and never waits, reads a clock, draws a random number or touches a database: what is
+known after one more fact (`evolve`), what is wanted and not yet recorded (`decide`), and what running a step means
+(`work`). After a crash `decide` of the folded journal is exactly the outstanding work.
+(The split of decide and evolve is the Decider of Chassaing, 2021.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
+
+from holdfast.core.context import StepContext
+from holdfast.core.ledger import Ledger, OpenStep
+from holdfast.core.retries import RetryPolicy
+from holdfast.model.commands import Command
+from holdfast.model.facts import NOTHING, Fact
+from holdfast.model.secrets import Secrets
+
+START: Final = "START"
+END: Final = "END"
+
+
+class Progress(Protocol):
+    """What a program knows after some facts. The driver owns it; nobody keeps an older one."""
+
+    ledger: Ledger
+
+
+P = TypeVar("P", bound=Progress)
+
+
+class Blobs(dict[str, bytes]):
+    """A run's large values by hash. `fresh` are those that no commit has carried yet."""
+
+    fresh: dict[str, bytes]
+
+    def __init__(self, stored: Mapping[str, bytes] | None = None) -> None:
+        """Begin with the stored ones."""
+        super().__init__(stored or {})
+        self.fresh = {}
+
+    def add(self, values: Mapping[str, bytes]) -> None:
+        """Take values in. Idempotent: a value is known by its hash."""
+        for key, value in values.items():
+            if key not in self:
+                self[key] = self.fresh[key] = value
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What a finished attempt gives to the journal: the encoded value, removed keys, large values by hash.
+
+    `secrets` are all that the run knows from here on, when the attempt changed them; they stay in memory.
+    """
+
+    data: msgspec.Raw = NOTHING
+    gone: tuple[str, ...] = ()
+    blobs: Mapping[str, bytes] = {}
+    secrets: Secrets | None = None
+
+
+class Work(Protocol):
+    """How to run one step of one run. Built when the step is due, thrown away after the attempt."""
+
+    @property
+    def name(self) -> str:
+        """The step's name."""
+
+    @property
+    def retry(self) -> RetryPolicy | None:
+        """When a failed attempt is tried again."""
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that one attempt may take."""
+
+    @property
+    def is_async(self) -> bool:
+        """Run as a task; else in a thread."""
+
+    @property
+    def inline(self) -> bool:
+        """Run within the commit that schedules it, without a task: for code that prepares the run."""
+
+    def call(self, context: StepContext) -> Any:
+        """Call the user's code; an awaitable when `is_async`."""
+
+    def accept(self, value: Any, context: StepContext) -> Outcome:
+        """Return what the attempt gives; raises PayloadRejected, which fails the attempt, naming step and key."""
+
+
+class Program(Protocol[P]):
+    """The pure heart of one run."""
+
+    @property
+    def checkpoints(self) -> bool:
+        """False: progress cannot be encoded; it is rebuilt by replay."""
+
+    @property
+    def hash(self) -> str:
+        """Changes with the definition; a stored fold of another hash is ignored."""
+
+    @property
+    def problem(self) -> BaseException | None:
+        """What keeps today's definition from driving the run beyond its beginning; such a run is parked."""
+
+    def start(self) -> P:
+        """Return the progress before any fact."""
+
+    def evolve(self, progress: P, fact: Fact) -> P:
+        """Absorb one fact: amortised O(1), may mutate and return its argument, never raises."""
+
+    def decide(self, progress: P) -> Sequence[Command]:
+        """Return what is wanted and not yet recorded; costs what is wanted, not what is open. Never raises."""
+
+    def work(self, progress: P, step: OpenStep) -> Work:
+        """Return how to run an open step of kind `call`; raises NondeterminismError for one that it does not know."""
+
+    def encode(self, progress: P) -> bytes:
+        """Return the progress as bytes for a stored fold."""
+
+    def decode(self, data: bytes) -> P:
+        """Return the progress of a stored fold."""
+
+    def state(self, progress: P) -> dict[str, Any]:
+        """Return the user's state as it stands, decoded."""
+
+
+class Workflow(Protocol):
+    """A named, versioned definition. Every builder makes one."""
+
+    @property
+    def name(self) -> str:
+        """The name that runs are started by."""
+
+    @property
+    def version(self) -> str:
+        """The author's version; kept with each run."""
+
+    @property
+    def description(self) -> str:
+        """One line for people."""
+
+    @property
+    def queue(self) -> str:
+        """The queue of its runs, unless another is given."""
+
+    @property
+    def priority(self) -> int:
+        """The priority of its runs, unless another is given."""
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds after which a run fails, unless others are given."""
+
+    def check(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the params as the run will get them; raises PayloadRejected naming the field."""
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON schema of the params."""
+
+    def open(self, services: Any, params: dict[str, Any], blobs: Blobs) -> Program[Any]:
+        """Return the program of one run. A factory that raises is the failure of its step START, not of this call.
+
+        `blobs` holds the run's large values by hash: the driver and the program add to it, commits carry what is new.
+        """
+
+
+def fold(program: Program[P], progress: P, journal: Sequence[Fact]) -> P:
+    """Return the progress after more facts."""
+    evolve = program.evolve
+    for fact in journal:
+        progress = evolve(progress, fact)
+    return progress

@@ -1,0 +1,379 @@
+"""The engine: starts runs, drives them, and answers everything that is asked about them, from any process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Final, Literal, Self
+
+import msgspec
+
+from holdfast import registry as registries
+from holdfast.core.program import Workflow
+from holdfast.errors import (
+    InvalidStatus,
+    PayloadRejected,
+    RequestError,
+    RunConflict,
+    RunNotFound,
+    SecretsNeedWorker,
+    StoreUnavailable,
+    WorkflowNotFound,
+)
+from holdfast.model import facts
+from holdfast.model.ids import RunId, check_run_id, microseconds, seconds
+from holdfast.model.run import ENDED, RESUMABLE, RunRow, RunStatus
+from holdfast.model.secrets import Secrets
+from holdfast.model.values import decode, encode
+from holdfast.reading import ALL, Reading
+from holdfast.run import Run
+from holdfast.runtime.assembly import Assembly
+from holdfast.runtime.clock import Clock, SystemClock, new_id
+from holdfast.runtime.host import Host
+from holdfast.runtime.observers import Observer
+from holdfast.services import Runtime
+from holdfast.settings import store_url
+from holdfast.store.open import open_store
+from holdfast.store.port import Delivered, Delivery, Store
+
+logger: Final = logging.getLogger("holdfast")
+
+UNENDED: Final = ALL - ENDED
+CANCEL_GRACE: Final = 5.0
+
+SecretProvider = Callable[[Run, str], "str | None"]
+
+
+class Engine(Reading):
+    """Durable runs on one store. Use it with `async with`, or `open` and `close`.
+
+    With workers it drives runs of the registered workflows, at most `concurrency` at once, and takes unfinished ones
+    up by itself when it opens; without, it is a client. A run belongs to the engine, not to the request that started
+    it.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        runtime: Runtime | None = None,
+        observers: Sequence[str | Observer | type[Observer]] = ("logging",),
+        secrets: SecretProvider | None = None,
+        registry: registries.Registry | None = None,
+        workers: bool = True,
+        concurrency: int = 100,
+        store: Store | None = None,
+        clock: Clock | None = None,
+        host: Host | None = None,
+    ) -> None:
+        """Keep the settings; nothing is opened yet. `store`, `clock` and `host` are for tests."""
+        if concurrency < 1:
+            raise RequestError(f"concurrency={concurrency}", fix="Give at least 1.")
+        self.url: Final = store_url(url)
+        self.runtime = runtime or Runtime()
+        self.registry = registry or registries.default
+        self._clock: Final[Clock] = clock or SystemClock()
+        self._host: Final = host or Host()
+        self._store: Store = store or open_store(self.url)
+        self._given_observers = tuple(observers)
+        self._provider = secrets
+        self._workers = workers
+        self._concurrency = concurrency
+        self._secrets: dict[RunId, dict[str, str]] = {}
+        self._opened = False
+        self._parts: Assembly | None = None
+        self._unlisten: Callable[[], None] | None = None
+
+    # --- life
+
+    async def __aenter__(self) -> Self:
+        """Open."""
+        return await self.open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        await self.close()
+
+    async def open(self) -> Self:
+        """Open the store, and take unfinished runs of registered workflows up. Idempotent."""
+        if self._parts is not None:
+            return self
+        await self._store.open()
+        self._parts = parts = Assembly(
+            store=self._store,
+            clock=self._clock,
+            worker_id=self._host.new_worker_id(),
+            services=self.runtime,
+            workflows=self.registry.all,
+            secrets=self._secrets_of,
+            provides=self._provider is not None,
+            observers=self._given_observers,
+            concurrency=self._concurrency,
+            drives=self._workers,
+            cancel_grace=CANCEL_GRACE,
+            host=self._host,
+        )
+        self._unlisten = self.registry.listen(parts.registered)
+        try:
+            await parts.open()
+        except BaseException:
+            await self.close(grace=0)
+            raise
+        return self
+
+    async def close(self, grace: float = 30) -> None:
+        """Stop claiming, give running steps `grace` seconds, and keep every unfinished run for who comes next.
+
+        Idempotent.
+        """
+        parts, self._parts = self._parts, None
+        if self._unlisten is not None:
+            self._unlisten()
+            self._unlisten = None
+        if parts is not None:
+            await parts.close(grace)
+            await self._store.close()
+
+    @property
+    def store(self) -> Store:
+        """The store; for tests and tools."""
+        return self._store
+
+    @property
+    def _open(self) -> Assembly:
+        if self._parts is None:
+            raise StoreUnavailable(
+                "the engine is not open", fix="Use `async with Engine(...) as engine:`, or open()."
+            )
+        return self._parts
+
+    # --- starting
+
+    async def start(
+        self,
+        workflow: Any,
+        params: Mapping[str, Any] | None = None,
+        *,
+        id: RunId | None = None,
+        secrets: Mapping[str, str] | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        tags: Sequence[str] | None = None,
+        delay: float | timedelta | None = None,
+        timeout: float | timedelta | None = None,
+        on_conflict: Literal["return", "reject", "restart"] = "return",
+    ) -> Run:
+        """Start a run and return its handle; the run is committed before this returns.
+
+        The same id with the same workflow and params gives the same run, unless `on_conflict` is "reject" (RunConflict)
+        or "restart" (a new one if the old has ended). Raises WorkflowNotFound, PayloadRejected naming the field,
+        RunConflict, SecretsNeedWorker.
+        """
+        parts = self._open
+        definition, checked = await self._definition(workflow, params)
+        known = Secrets(secrets or {})
+        encoded = self._encode_params(checked, known)
+        run_id = new_id(self._clock) if id is None else check_run_id(id)
+        if known and (parts.worker is None or (queue or definition.queue) not in parts.worker.queues):
+            raise SecretsNeedWorker
+        now = self._clock.now()
+        limit = definition.timeout if timeout is None else seconds(timeout)
+        started = facts.RunStarted(
+            at=now,
+            workflow=definition.name,
+            version=definition.version,
+            queue=queue or definition.queue,
+            priority=definition.priority if priority is None else priority,
+            tags=tuple(tags or ()),
+            secrets=known.names,
+            deadline=0 if limit is None else now + microseconds(limit),
+            not_before=0 if not delay else now + microseconds(delay),
+            data=encoded,
+        )
+        before = self._secrets.get(run_id)
+        if known:
+            self._secrets[run_id] = dict(known)
+        while (row := await parts.begin(run_id, started, definition, checked, known)) is None:
+            try:
+                existing = await self._existing(run_id, started, on_conflict)
+            except RequestError:
+                self._secrets.pop(run_id, None)
+                if before is not None:
+                    self._secrets[run_id] = before
+                raise
+            if existing is not None:
+                return existing
+        return Run(self, row)
+
+    async def execute(self, /, workflow: Any, params: Mapping[str, Any] | None = None, **options: Any) -> Any:
+        """Start a run and wait for its result; takes what `start` takes. Raises what `Run.result` raises."""
+        run = await self.start(workflow, params, **options)
+        return await self.result(run.id)
+
+    async def _definition(
+        self, workflow: Any, params: Mapping[str, Any] | None
+    ) -> tuple[Workflow, dict[str, Any]]:
+        if params is not None and not isinstance(params, Mapping):
+            raise PayloadRejected(f"params are a {type(params).__name__}", field="params", fix="Give a dict.")
+        if isinstance(workflow, str):
+            found = self.registry.find(workflow)
+            if found is None:
+                found = await self._open.listed(workflow)
+            if found is None:
+                self.registry.get(workflow)  # raises with the list of names
+                raise WorkflowNotFound
+        else:
+            found = registries.as_workflow(workflow)
+            if not found.name:
+                raise WorkflowNotFound("the workflow has no name", fix="Name it: durable runs need a name.")
+            if self.registry.find(found.name) is not found:
+                self.registry.add(found, replace=True)
+        return found, found.check(params or {})
+
+    def _encode_params(self, params: dict[str, Any], known: Secrets) -> msgspec.Raw:
+        encoded = encode(params, "params")
+        if known:
+            known.refuse({key: encode(value, key) for key, value in params.items()}, "params")
+        return encoded
+
+    async def _existing(self, run_id: RunId, started: facts.RunStarted, on_conflict: str) -> Run | None:
+        """Return the run that has the id; None when it was deleted so that it can be started anew."""
+        row = await self._store.run(run_id)
+        if row is None:
+            raise RunConflict(
+                f"run {run_id!r} was deleted", fix="Choose another id; this one stays taken for a while."
+            )
+        same = row.workflow == started.workflow and decode(row.params) == decode(started.data)
+        if not same:
+            raise RunConflict(
+                f"run {run_id!r} exists already: {row.workflow}, with other params or of another workflow",
+                fix="Choose another id.",
+            )
+        if on_conflict == "reject":
+            raise RunConflict(f"run {run_id!r} exists already", fix="Choose another id, or get() the run.")
+        if on_conflict == "restart" and row.status in ENDED:
+            self._refused(
+                run_id,
+                await self._store.delete(run_id, tombstone=False),
+                "restart",
+                "Cancel its children first.",
+            )
+            return None
+        return Run(self, row)
+
+    # --- acting
+
+    async def signal(self, id: RunId, name: str, value: Any = None, key: str | None = None) -> None:
+        """Send a run a named value; the same `key` again changes nothing. Raises RunNotFound, InvalidStatus."""
+        if not name:
+            raise PayloadRejected(f"a signal's name is {name!r}", field="name", fix="Give a name.")
+        data = encode(value, f"signal {name!r}")
+        Secrets(self._secrets.get(id, {})).refuse({name: data}, "the signal")
+        fact = facts.SignalReceived(name=name, key=key or new_id(self._clock), data=data)
+        await self._deliver(id, fact, fact.key, UNENDED, wakes=UNENDED - {RunStatus.PAUSED}, strict=True)
+
+    async def cancel(self, id: RunId, reason: str = "") -> Run:
+        """Ask a run to end, wherever it is driven; stored at once. Changes nothing on an ended one."""
+        fact = facts.CancelRequested(reason=reason, key=f"cancel:{new_id(self._clock)}")
+        await self._deliver(id, fact, fact.key, UNENDED)
+        return await self.get(id)
+
+    async def pause(self, id: RunId, reason: str = "") -> Run:
+        """Let nothing new start until the run is resumed; running steps end. Changes nothing on an ended one."""
+        fact = facts.RunPaused(reason=reason, key=f"pause:{new_id(self._clock)}")
+        await self._deliver(id, fact, fact.key, UNENDED - {RunStatus.PAUSED})
+        return await self.get(id)
+
+    async def resume(self, id: RunId, secrets: Mapping[str, str] | None = None) -> Run:
+        """Go on with a paused, failed or cancelled run; changes nothing on one that goes on.
+
+        What is finished is not run again. `secrets` are given to this process, which then holds the run. Raises
+        InvalidStatus on a completed run.
+        """
+        parts, row = self._open, await self._row(id)
+        if row.status is RunStatus.COMPLETED:
+            raise InvalidStatus(
+                f"run {id!r} is completed; there is nothing to resume", fix="Start a new run."
+            )
+        if secrets:
+            if parts.worker is None:
+                raise SecretsNeedWorker
+            self._secrets[id] = {**self._secrets.get(id, {}), **Secrets(secrets)}
+        if row.status in RESUMABLE:
+            fact = facts.RunResumed(key=f"resume:{row.position}")
+            await self._deliver(id, fact, fact.key, RESUMABLE, reopens=True)
+        if secrets and parts.worker is not None:
+            await parts.worker.take_run(id)
+        return await self.get(id)
+
+    async def delete(self, id: RunId) -> None:
+        """Delete an ended run with all that is its own, and its children. Its id stays taken for a while."""
+        self._open  # noqa: B018
+        answer = await self._store.delete(check_run_id(id))
+        self._refused(id, answer, "delete", "Cancel it first.")
+        self._secrets.pop(id, None)
+
+    async def _deliver(
+        self,
+        run: RunId,
+        fact: facts.Fact,
+        key: str,
+        allowed: frozenset[RunStatus],
+        *,
+        wakes: frozenset[RunStatus] = ALL,
+        reopens: bool = False,
+        strict: bool = False,
+    ) -> None:
+        parts = self._open
+        delivery = Delivery(
+            run=check_run_id(run),
+            key=key,
+            fact=facts.Journal.encode_one(fact),
+            allowed=allowed,
+            wakes=wakes,
+            reopens=reopens,
+        )
+        (answer,) = await self._store.deliver((delivery,))
+        if strict or answer.outcome == "unknown":
+            self._refused(run, answer, "signal", "Resume it first.")
+        parts.hint()
+
+    def _refused(self, run: RunId, answer: Delivered, verb: str, fix: str) -> None:
+        if answer.outcome == "unknown":
+            raise RunNotFound(f"run {run!r} not found")
+        if answer.outcome == "refused":
+            status = answer.status.value if answer.status else "unknown"
+            raise InvalidStatus(
+                f"run {run!r} is {status}; it cannot {verb}"
+                if verb == "signal"
+                else f"run {run!r} is {status}; a {verb} needs an ended run",
+                fix=fix,
+            )
+
+    def lag(self) -> dict[str, int]:
+        """Return for each observer how many commits it is behind."""
+        return self._open.observers.lag()
+
+    def _secrets_of(self, row: RunRow) -> dict[str, str]:
+        """Return the secrets that this process has for a run: those given, else what the provider answers."""
+        known = dict(self._secrets.get(row.id, {}))
+        for name in row.secrets:
+            value = known.get(name) or self._provided(row, name)
+            if value is not None:
+                known[name] = value
+        return known
+
+    def _provided(self, row: RunRow, name: str) -> str | None:
+        if self._provider is None:
+            return None
+        try:
+            return self._provider(Run(self, row), name)
+        except Exception:
+            logger.exception(
+                "the secrets function raised for secret %s of run %s; the run waits", name, row.id
+            )
+            return None

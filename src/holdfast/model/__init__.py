@@ -1,0 +1,1 @@
+"""Nouns: frozen data, made of the standard library and msgspec alone."""

@@ -1,0 +1,97 @@
+"""What people audit a run by: its stages with every attempt, and its decisions with every edge that was tried."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from typing import Any, cast
+
+from holdfast.model.event import plain
+from holdfast.model.facts import ErrorInfo
+from holdfast.model.run import StepStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try of a stage. `reason` says why it came to nothing without an error, for instance "worker lost"."""
+
+    number: int
+    status: StepStatus
+    error: ErrorInfo | None = None
+    reason: str = ""
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    duration: float | None = None
+    worker: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the attempt as values that JSON knows."""
+        return _shown(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One execution of a node, task or action. Times, duration (seconds) and worker are those of the last attempt.
+
+    `error` is the last one known, also while the stage is tried again. `input` is what a fan-out item or a call
+    was given; a node's input is the run's state at `position`, where the stage was scheduled.
+    """
+
+    name: str
+    iteration: int
+    attempt: int
+    status: StepStatus
+    input: Any = None
+    output: Any = None
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    duration: float | None = None
+    error: ErrorInfo | None = None
+    worker: str = ""
+    attempts: tuple[Attempt, ...] = ()
+    position: int = 0
+
+    def with_input(self, state: Any) -> Stage:
+        """Return the stage with the state that it saw as its input, unless it was given one of its own."""
+        return replace(self, input=state) if self.input is None else self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the stage as values that JSON knows."""
+        return _shown(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """One edge that a choice looked at: taken when `result` is true, else left aside for `reason`.
+
+    `count` is how many items of a fan-out went along it. `to_node` is None when the choice had no edge to look at.
+    The edges of one choice have the same `position`.
+    """
+
+    from_node: str
+    to_node: str | None
+    name: str = ""
+    result: bool = True
+    reason: str = ""
+    at: datetime
+    count: int = 1
+    position: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the decision as values that JSON knows."""
+        return _shown(self)
+
+
+def error_data(error: ErrorInfo) -> dict[str, Any]:
+    """Return an error as events and JSON show it. Where it happened is said beside it."""
+    shown = {"code": error.code, "type": error.type, "message": error.message}
+    return shown | {"traceback": error.traceback} if error.traceback else shown
+
+
+def _shown(record: Attempt | Stage | Decision) -> dict[str, Any]:
+    shown = {field.name: getattr(record, field.name) for field in fields(record)}
+    if shown.get("error") is not None:
+        shown["error"] = error_data(shown["error"])
+    if "attempts" in shown:
+        shown["attempts"] = [_shown(attempt) for attempt in shown["attempts"]]
+    return cast("dict[str, Any]", plain(shown))

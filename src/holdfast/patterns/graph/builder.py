@@ -1,0 +1,253 @@
+"""StateGraph: what a user builds. Adding refuses what is wrong at once; `validate` reports what shows only in all."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from functools import cached_property, lru_cache
+from typing import Any, Final
+
+import msgspec
+
+from holdfast.core.embedding import embedded
+from holdfast.core.program import END, START
+from holdfast.core.retries import RetryPolicy
+from holdfast.errors import DefinitionError
+from holdfast.model.schema import Schema, read_schema
+from holdfast.patterns.graph.configs import DEFAULT, GraphConfig
+from holdfast.patterns.graph.edges import Edge, Predicate, Router, predicate_name, router_of
+from holdfast.patterns.graph.nodes import Node
+
+
+_RESERVED: Final = ("timer:", "signal:")
+"""How the ids of waits begin; a reader tells them from stages by that."""
+
+
+class Join(msgspec.Struct, frozen=True):
+    """A target that waits until all of its sources have ended, across rounds."""
+
+    sources: frozenset[str]
+    target: str
+
+    @property
+    def key(self) -> str:
+        """Name the join in a fold."""
+        return f"{'+'.join(sorted(self.sources))}>{self.target}"
+
+
+class StateGraph:
+    """A graph of nodes over one state.
+
+    Nodes get the state and return what changed; edges decide what runs next. Nodes that run in the same round all see
+    the same state, their changes are merged when the last has ended.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        schema: Any = None,
+        config: GraphConfig | None = None,
+        *,
+        version: str = "",
+        description: str = "",
+    ) -> None:
+        """Make an empty graph; `schema` types the state and declares reducers."""
+        self.config: Final = DEFAULT.merge(config) if config is not None else DEFAULT
+        self.name = name or self.config.name or ""
+        self.version = version
+        self.description = description
+        self.schema: Schema | None = None if schema is None else read_schema(schema)
+        self.nodes: Final[dict[str, Node]] = {}
+        self.edges: Final[dict[str, list[Edge]]] = {}
+        self.routers: Final[dict[str, list[Router]]] = {}
+        self.joins: Final[list[Join]] = []
+
+    def add_node(
+        self,
+        name: str,
+        fn: Callable[..., Any],
+        *,
+        retry: RetryPolicy | None = None,
+        timeout: float | timedelta | None = None,
+    ) -> StateGraph:
+        """Add a node: a plain or async function of `(state)` or `(state, step)`.
+
+        It returns a new State, a mapping of changed keys, or None. `timeout` bounds one attempt.
+        """
+        _check_name(name)
+        if name in self.nodes:
+            raise DefinitionError(f"node {name!r} is there already", fix="Give each node a name of its own.")
+        self.nodes[name] = Node(name, fn, len(self.nodes), retry, timeout)
+        return self
+
+    def add_edge(
+        self, src: str | Sequence[str], dst: str, when: Predicate | None = None, name: str | None = None
+    ) -> StateGraph:
+        """Add a way from `src` to `dst`; from a list of nodes it waits for all of them.
+
+        Edges of one source without `when` are all taken. With `when` they are tried in the order they were added, the
+        first that holds is taken; one edge without `when` is then the default.
+        """
+        if not isinstance(src, str):
+            return self._add_join(src, dst, when)
+        self._check_source(src)
+        self._check_target(dst)
+        if when is not None and not callable(when):
+            raise DefinitionError(
+                f"edge {src!r} -> {dst!r}: when={when!r} is not callable", fix="Give a predicate."
+            )
+        label = name or ("" if when is None else predicate_name(when))
+        edges = self.edges.setdefault(src, [])
+        defaults = [e.target for e in edges if e.when is None] if edges else []
+        if when is None:
+            defaults.append(dst)
+        if len(defaults) > 1 and len(defaults) <= len(edges):
+            raise DefinitionError(
+                f"node {src!r} has two default edges: to {defaults[0]!r} and to {defaults[1]!r}",
+                fix="Among edges with `when`, leave one without.",
+            )
+        edges.append(Edge(dst, when, label))
+        return self
+
+    def _add_join(self, sources: Sequence[str], dst: str, when: Predicate | None) -> StateGraph:
+        if not sources or when is not None:
+            raise DefinitionError(
+                f"the join into {dst!r} needs a list of nodes and no `when`",
+                fix='Write add_edge(["a", "b"], "join").',
+            )
+        for source in sources:
+            self._check_source(source)
+        if dst == END:
+            for source in sources:
+                self.add_edge(source, END)
+            return self
+        self._check_target(dst)
+        self.joins.append(Join(frozenset(sources), dst))
+        return self
+
+    def add_conditional_edge(
+        self, src: str, router: Callable[[Any], Any], targets: Iterable[str] | Mapping[Any, str]
+    ) -> StateGraph:
+        """Add a router: a function of the state that returns a target, several, or `Send(node, state)` items.
+
+        `targets` lists all it may return, or maps its answers to nodes.
+        """
+        self._check_source(src)
+        made = router_of(src, router, targets)
+        for target in made.targets.values():
+            self._check_target(target)
+        self.routers.setdefault(src, []).append(made)
+        return self
+
+    def set_entry_point(self, name: str) -> StateGraph:
+        """Begin at this node; the same as an edge from START."""
+        if self.edges.get(START):
+            raise DefinitionError(
+                f"the entry point is {self.edges[START][0].target!r} already",
+                fix="Use add_edge(START, ...) for more.",
+            )
+        return self.add_edge(START, name)
+
+    def set_exit_point(self, name: str) -> StateGraph:
+        """End after this node; the same as an edge to END. Harmless when repeated."""
+        if any(edge.target == END for edge in self.edges.get(name, ())):
+            return self
+        return self.add_edge(name, END)
+
+    def _check_source(self, name: str) -> None:
+        if name != START and name not in self.nodes:
+            raise self._unknown(name, "from")
+
+    def _check_target(self, name: str) -> None:
+        if name != END and name not in self.nodes:
+            raise self._unknown(name, "to")
+
+    def _unknown(self, name: object, direction: str) -> DefinitionError:
+        known = ", ".join(self.nodes) or "none yet"
+        return DefinitionError(
+            f"edge {direction} {name!r}: no such node", fix=f"Add the node before its edges. Nodes: {known}."
+        )
+
+    def validate(self) -> None:
+        """Raise one DefinitionError that lists every problem: entry, ways to END, dead ends, unreachable nodes."""
+        from holdfast.patterns.graph.validate import problems  # noqa: PLC0415 - it reads this class
+
+        found = problems(self)
+        if found:
+            label = f"graph {self.name!r}" if self.name else "the graph"
+            listed = "; ".join(found)
+            raise DefinitionError(
+                f"{label} is not valid: {listed}", fix="Mend each of these before you run it."
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the structure: nodes, edges with names, routers with targets, joins, reduced keys."""
+        return {
+            "name": self.name,
+            "nodes": list(self.nodes),
+            "edges": [
+                {"from": src, "to": e.target, "name": e.name, "when": e.when is not None}
+                for src, edges in self.edges.items()
+                for e in edges
+            ],
+            "routers": [
+                {"from": src, "name": r.name, "targets": sorted(set(r.targets.values()))}
+                for src, routers in self.routers.items()
+                for r in routers
+            ],
+            "joins": [{"from": sorted(j.sources), "to": j.target} for j in self.joins],
+            "reducers": sorted(self.schema.reducers) if self.schema else [],
+        }
+
+    @cached_property
+    def hash(self) -> str:
+        """A text that changes with the structure. Read it when the graph is built."""
+        structure = msgspec.json.encode(self.to_dict())
+        return hashlib.blake2b(structure, digest_size=12).hexdigest()
+
+    def to_mermaid(self) -> str:
+        """Return the graph as Mermaid text."""
+        from holdfast.patterns.graph.drawing import mermaid  # noqa: PLC0415 - only for pictures
+
+        return mermaid(self)
+
+    def to_dot(self) -> str:
+        """Return the graph in Graphviz's DOT language."""
+        from holdfast.patterns.graph.drawing import dot  # noqa: PLC0415 - only for pictures
+
+        return dot(self)
+
+    def execute(self, state: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Run the graph in memory to its end and return the final state; waits, also in a notebook.
+
+        Raises RunFailed; its `run_id` goes to `resume`. Nothing is kept when the process ends.
+        """
+        from holdfast.patterns.graph.factory import embedded_run  # noqa: PLC0415 - it reads this class
+
+        result: dict[str, Any] = embedded_run(self, state or {})
+        return result
+
+    def resume(self, run_id: str) -> dict[str, Any]:
+        """Go on with a run of `execute` that failed, from where it failed; returns the final state."""
+        result: dict[str, Any] = embedded().resume(run_id)
+        return result
+
+    def __repr__(self) -> str:
+        """Show name and size."""
+        return f"StateGraph({self.name!r}, {len(self.nodes)} nodes)"
+
+
+@lru_cache(maxsize=4096)
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not name.strip():
+        raise DefinitionError(f"a node's name is empty: {name!r}", fix="Give each node a name.")
+    if name in (START, END):
+        raise DefinitionError(
+            f"a node cannot be named {name!r}", fix="START and END stand for the run's ends."
+        )
+    if "#" in name or not name.isprintable() or name.startswith(_RESERVED):
+        raise DefinitionError(
+            f"node {name!r}: a name has no # and no control characters, and does not begin with timer: or signal:",
+            fix="Choose another name.",
+        )

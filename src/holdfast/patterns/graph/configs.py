@@ -1,0 +1,91 @@
+"""The settings of a graph: frozen, and merged so that what was given wins, also when it is False, 0 or None."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Self, TypeVar
+
+from holdfast.errors import DefinitionError
+
+C = TypeVar("C", bound="Config")
+
+
+class Config:
+    """A frozen set of named settings that remembers which of them were given.
+
+    `a.merge(b)` takes from `b` what `b` was given, and the rest from `a`.
+    """
+
+    _defaults: dict[str, Any] = {}  # noqa: RUF012 - each subclass has its own, never changed
+
+    def __init__(self, **given: Any) -> None:
+        """Keep the given settings; an unknown one is refused by name."""
+        unknown = given.keys() - self._defaults.keys()
+        if unknown:
+            raise DefinitionError(
+                f"{type(self).__name__} has no setting {min(unknown)!r}",
+                fix=f"Its settings are {', '.join(self._defaults)}.",
+            )
+        self.__dict__.update(self._defaults)
+        self.__dict__.update(given)
+        self.__dict__["_given"] = given
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse: a config is frozen."""
+        raise AttributeError(f"{type(self).__name__} is frozen; make another one with {name}={value!r}")
+
+    def merge(self, other: Self) -> Self:
+        """Return a config with the settings that `other` was given over those of self."""
+        merged = dict(self.__dict__["_given"])
+        for name, value in other.__dict__["_given"].items():
+            mine = merged.get(name)
+            merged[name] = (
+                mine.merge(value) if isinstance(mine, Config) and isinstance(value, Config) else value
+            )
+        return type(self)(**merged)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all settings with their values."""
+        return {
+            name: value.to_dict() if isinstance(value := getattr(self, name), Config) else value
+            for name in self._defaults
+        }
+
+    def __eq__(self, other: object) -> bool:
+        """Compare by type and values."""
+        return type(self) is type(other) and self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        """Hash by type and values."""
+        return hash((type(self), str(self.to_dict())))
+
+    def __repr__(self) -> str:
+        """Show what was given."""
+        given = ", ".join(f"{k}={v!r}" for k, v in self.__dict__["_given"].items())
+        return f"{type(self).__name__}({given})"
+
+
+class CheckpointConfig(Config):
+    """Which positions are listed as checkpoints: every `interval` rounds, kept after the end with `preserve`."""
+
+    store: str | None
+    interval: int
+    preserve: bool
+    _defaults = {"store": None, "interval": 1, "preserve": True}  # noqa: RUF012
+
+
+class GraphConfig(Config):
+    """A graph's settings. `max_iterations` bounds how many nodes a run may run; it counts on over resumes."""
+
+    name: str | None
+    observer: str
+    max_iterations: int
+    checkpoint: CheckpointConfig
+    _defaults = {  # noqa: RUF012
+        "name": None,
+        "observer": "logging",
+        "max_iterations": 1000,
+        "checkpoint": CheckpointConfig(),
+    }
+
+
+DEFAULT: Final = GraphConfig()

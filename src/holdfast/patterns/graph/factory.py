@@ -1,0 +1,147 @@
+"""Workflow factories: functions that build a graph and its first state anew for each run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from itertools import count
+from typing import Any, Final, Protocol
+
+from holdfast.core.embedding import embedded
+from holdfast.core.program import Blobs
+from holdfast.errors import DefinitionError
+from holdfast.model.ids import seconds
+from holdfast.model.schema import Params, read_params
+from holdfast.model.state import State
+from holdfast.patterns.graph.builder import StateGraph
+from holdfast.patterns.graph.configs import GraphConfig
+from holdfast.patterns.graph.program import GraphProgram
+
+
+class WorkflowFactory(Protocol):
+    """Adds nodes and edges to the graph it is given, and returns the first state."""
+
+    def __call__(self, graph: StateGraph, runtime: Any, params: dict[str, Any]) -> State | Mapping[str, Any]:
+        """Build the graph of one run."""
+
+
+class GraphWorkflow:
+    """A named workflow whose runs are state graphs."""
+
+    def __init__(
+        self,
+        name: str,
+        factory: Callable[..., Any],
+        description: str = "",
+        *,
+        schema: Any = None,
+        config: GraphConfig | None = None,
+        params: Any = None,
+        version: str = "",
+        queue: str = "default",
+        priority: int = 0,
+        timeout: float | timedelta | None = None,
+    ) -> None:
+        """Keep the factory and what every run's graph begins with."""
+        if not callable(factory):
+            raise DefinitionError(
+                f"workflow {name!r}: {factory!r} is not callable", fix="Give a workflow factory."
+            )
+        self.name: Final = name
+        self.factory: Final = factory
+        self.description: Final = description or (factory.__doc__ or "").strip().partition("\n")[0]
+        self.version: Final = version
+        self.queue: Final = queue
+        self.priority: Final = priority
+        self.timeout: Final = None if timeout is None else seconds(timeout)
+        self._schema = schema
+        self._config = config
+        self._given_params = params
+        self._params: Params | None = None if params is None else read_params(params)
+        self._sound: set[str] = set()
+
+    def renamed(self, name: str, description: str = "") -> GraphWorkflow:
+        """Return the same workflow under another name."""
+        return GraphWorkflow(
+            name,
+            self.factory,
+            description or self.description,
+            schema=self._schema,
+            config=self._config,
+            params=self._given_params,
+            version=self.version,
+            queue=self.queue,
+            priority=self.priority,
+            timeout=self.timeout,
+        )
+
+    def check(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the params as the factory gets them; raises PayloadRejected naming the field."""
+        return dict(params) if self._params is None else self._params.bind(params)
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON schema of the params."""
+        return {"type": "object"} if self._params is None else self._params.json_schema()
+
+    def graph(self, services: Any, params: dict[str, Any]) -> tuple[StateGraph, Any]:
+        """Return the graph of a run and its first state; raises what the factory raises, or DefinitionError."""
+        graph = StateGraph(self.name, schema=self._schema, config=self._config, version=self.version)
+        first = self.factory(graph, services, params)
+        if hasattr(first, "__await__"):
+            first.close()
+            raise DefinitionError(
+                f"the factory of {self.name!r} is async",
+                fix="Make it a plain function; await in a node instead.",
+            )
+        if graph.hash not in self._sound:
+            graph.validate()
+            self._sound.add(graph.hash)
+        return graph, first
+
+    def open(self, services: Any, params: dict[str, Any], blobs: Blobs) -> GraphProgram:
+        """Return the program of one run; what the factory raises becomes the failure of the step START."""
+        try:
+            graph, first = self.graph(services, params)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - user code: whatever it raises fails the run, not the caller
+            return GraphProgram(StateGraph(self.name), _raiser(error), blobs, problem=error)
+        return GraphProgram(graph, lambda: first, blobs)
+
+
+def _raiser(error: BaseException) -> Callable[[], Any]:
+    def fail() -> Any:
+        raise error
+
+    return fail
+
+
+def from_graph(graph: StateGraph, name: str | None = None, description: str = "") -> GraphWorkflow:
+    """Return a workflow that runs this one graph; its params are the first state. Raises what `validate` raises."""
+    label = name or graph.name
+    if not label:
+        raise DefinitionError("the graph has no name", fix='Name it: StateGraph("classify").')
+    graph.validate()
+
+    def build(given: StateGraph, _: Any, params: dict[str, Any]) -> dict[str, Any]:
+        given.nodes.update(graph.nodes)
+        given.edges.update(graph.edges)
+        given.routers.update(graph.routers)
+        given.joins.extend(graph.joins)
+        given.schema = graph.schema
+        return params
+
+    return GraphWorkflow(
+        label, build, description or graph.description, config=graph.config, version=graph.version
+    )
+
+
+_unnamed: Final = count(1)
+
+
+def embedded_run(graph: StateGraph, state: Mapping[str, Any]) -> Any:
+    """Run a graph on the engine in memory; each graph is a workflow of its own there."""
+    workflow = graph.__dict__.get("_embedded")
+    if workflow is None:
+        workflow = from_graph(graph, f"{graph.name or 'graph'}-{next(_unnamed)}")
+        graph.__dict__["_embedded"] = workflow
+    secrets = state.known_secrets() if isinstance(state, State) else {}
+    return embedded().execute(workflow, dict(state), secrets)

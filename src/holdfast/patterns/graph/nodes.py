@@ -1,0 +1,203 @@
+"""Nodes: the user's functions with how to call them and what their answers mean."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from types import FunctionType
+from typing import Any, Final
+
+import msgspec
+
+from holdfast.core.context import StepContext
+from holdfast.core.program import Outcome
+from holdfast.core.retries import RetryPolicy
+from holdfast.errors import DefinitionError, PayloadRejected
+from holdfast.model.ids import seconds
+from holdfast.model.schema import Schema
+from holdfast.model.secrets import Secrets
+from holdfast.model.state import State, split_large
+from holdfast.model.values import decode, encode_map, pack
+
+
+class Node:
+    """A named function of a graph: `(state)` or `(state, step)`, plain or async, with its policies."""
+
+    __slots__ = ("fn", "is_async", "name", "order", "retry", "takes_step", "timeout")
+
+    def __init__(
+        self,
+        name: str,
+        fn: Callable[..., Any],
+        order: int,
+        retry: RetryPolicy | None,
+        timeout: float | timedelta | None,
+    ) -> None:
+        """Read the function's signature once; refuse what cannot be a node."""
+        if not callable(fn):
+            raise DefinitionError(f"node {name!r}: {fn!r} is not callable", fix="Give a function of (state).")
+        if retry is not None and not isinstance(retry, RetryPolicy):
+            raise DefinitionError(f"node {name!r}: retry={retry!r}", fix="Give a RetryPolicy.")
+        self.name = name
+        self.fn = fn
+        self.order = order
+        self.retry = retry
+        self.timeout = None if timeout is None else seconds(timeout)
+        if self.timeout is not None and not self.timeout > 0:
+            raise DefinitionError(
+                f"node {name!r}: timeout={timeout!r}", fix="Give seconds above 0, or a timedelta."
+            )
+        self.is_async, self.takes_step = _shape(name, fn)
+
+
+def _shape(name: str, fn: Callable[..., Any]) -> tuple[bool, bool]:
+    """Return (async?, wants `step` after `state`?); refuse functions that cannot be called with a state."""
+    if isinstance(fn, FunctionType):  # the usual case, read without the cost of `inspect`
+        code = fn.__code__
+        plain = not (code.co_kwonlyargcount or code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS))
+        if plain and fn.__defaults__ is None and code.co_argcount in (1, 2):
+            return bool(code.co_flags & inspect.CO_COROUTINE), code.co_argcount == 2  # noqa: PLR2004 - state and step
+    is_async = inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004
+    return is_async, _takes_step(name, fn)
+
+
+def _takes_step(name: str, fn: Callable[..., Any]) -> bool:
+    try:
+        parameters = inspect.signature(fn).parameters.values()
+    except (TypeError, ValueError):
+        return False  # a builtin without a signature gets the state alone
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    positional = [p for p in parameters if p.kind in kinds]
+    required = [p for p in positional if p.default is inspect.Parameter.empty]
+    star = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
+    if len(required) > 2 or (not positional and not star):  # noqa: PLR2004 - state and step
+        raise DefinitionError(
+            f"node {name!r}: {getattr(fn, '__name__', fn)}{inspect.signature(fn)} cannot be called with (state)",
+            fix="A node takes (state) or (state, step).",
+        )
+    return len(required) == 2 or (len(positional) > 1 and positional[1].name == "step")  # noqa: PLR2004
+
+
+class NodeWork:
+    """One attempt of a node on the state that its round sees."""
+
+    __slots__ = (
+        "_base",
+        "_blobs",
+        "_node",
+        "_payload",
+        "_schema",
+        "_state",
+        "_watch",
+        "is_async",
+        "name",
+        "retry",
+        "timeout",
+    )
+    inline = False
+
+    def __init__(
+        self,
+        node: Node,
+        base: Mapping[str, Any],
+        blobs: Mapping[str, bytes],
+        payload: Mapping[str, msgspec.Raw] | None,
+        schema: Schema | None,
+        *,
+        watch: bool,
+    ) -> None:
+        """Keep what the call needs; `payload` is the state of a `Send` item in place of the round's."""
+        self._watch = watch
+        self._node = node
+        self._base = base if payload is None else payload
+        self._blobs = blobs
+        self._schema = schema
+        self._state: State | None = None
+        self.name = node.name
+        self.retry = node.retry
+        self.timeout = node.timeout
+        self.is_async = node.is_async
+
+    def call(self, context: StepContext) -> Any:
+        """Call the node with its state."""
+        node = self._node
+        state = self._state = State.view(
+            self._base,
+            blobs=self._blobs,
+            secrets=context.secrets,
+            run_id=context.run_id,
+            checkpoint_node=node.name,
+            watch=self._watch,
+        )
+        return node.fn(state, context) if node.takes_step else node.fn(state)
+
+    def accept(self, value: Any, context: StepContext) -> Outcome:
+        """Return the changed keys, encoded; refuses values that are no state, cannot be stored or hold a secret."""
+        where = f"node {self.name!r}"
+        changes, gone = changes_of(value, self._state, where)
+        if self._watch and self._state is not None:
+            _refuse_mutation(self._state, changes, where)
+        learned = learned_of(value, context.secrets)
+        if not changes and not gone and learned is None:
+            return _NO_CHANGE
+        if self._schema is not None:
+            self._schema.check({key: decode(raw) for key, raw in changes.items()})
+        return outcome_of(changes, gone, learned or context.secrets, learned, where)
+
+
+def in_development() -> bool:
+    """Tell whether an in-place change of a value that was read is to be found: in development and in tests."""
+    return "HOLDFAST_DEV" in os.environ or "PYTEST_CURRENT_TEST" in os.environ
+
+
+_NO_CHANGE: Final = Outcome(pack({}))
+
+
+def outcome_of(
+    changes: dict[str, msgspec.Raw],
+    gone: tuple[str, ...],
+    secrets: Mapping[str, str],
+    learned: Secrets | None,
+    where: str,
+) -> Outcome:
+    """Return encoded changes as a step's outcome, large values apart; refuses one that holds a secret."""
+    if secrets and isinstance(secrets, Secrets):
+        secrets.refuse(changes, where)
+    changes, blobs = split_large(changes)
+    return Outcome(pack(changes), gone, blobs, learned)
+
+
+def learned_of(value: Any, known: Mapping[str, str]) -> Secrets | None:
+    """Return the secrets of a state that a node or factory returned, when they are not those it was given."""
+    if not isinstance(value, State):
+        return None
+    secrets = value.known_secrets()
+    return None if secrets is known or dict(secrets) == dict(known) else secrets
+
+
+def changes_of(value: Any, given: State | None, where: str) -> tuple[dict[str, msgspec.Raw], tuple[str, ...]]:
+    """Return (changed keys, removed keys) of what a node or factory returned."""
+    if value is None:
+        return {}, ()
+    if isinstance(value, State):
+        if given is not None and value.derived_from(given):
+            return value.changes(), value.deleted()
+        return value.encoded(), ()
+    if isinstance(value, Mapping):
+        return encode_map(value, where), ()
+    raise PayloadRejected(
+        f"{where} returned {type(value).__name__}",
+        fix="Return a State (state.set(...)), a dict of the changed keys, or None.",
+    )
+
+
+def _refuse_mutation(state: State, changes: Mapping[str, msgspec.Raw], where: str) -> None:
+    key = state.mutated(besides=changes.keys())
+    if key is not None:
+        raise PayloadRejected(
+            f"{where} changed the value of {key!r} in place",
+            field=key,
+            fix=f"Values of a state are read-only: copy it, change the copy, and return state.set({key!r}, copy).",
+        )

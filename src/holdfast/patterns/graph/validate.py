@@ -1,0 +1,73 @@
+"""What is wrong with a graph, found before it runs; all problems at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from holdfast.core.program import END, START
+
+if TYPE_CHECKING:
+    from holdfast.patterns.graph.builder import StateGraph
+
+
+def problems(graph: StateGraph) -> list[str]:
+    """Return one sentence for each problem, in the order of the nodes; empty when the graph can run."""
+    if not graph.nodes:
+        return ["it has no nodes"]
+    ways = _ways(graph)
+    if not ways.get(START):
+        return [f"it has no entry: add an edge from START to one of {', '.join(graph.nodes)}"]
+    found = [f"node {name!r} is a dead end: no edge leaves it" for name in graph.nodes if not ways.get(name)]
+    reached = _reach(ways, START)
+    found += [f"node {name!r} is unreachable from START" for name in graph.nodes if name not in reached]
+    if END not in reached:
+        found.append("there is no way to END")
+    else:
+        back = _reverse(ways)
+        ending = _reach(back, END)
+        found += [
+            f"node {name!r} has no way to END"
+            for name in graph.nodes
+            if name in reached and ways.get(name) and name not in ending
+        ]
+    return found + _defaults(graph)
+
+
+def _ways(graph: StateGraph) -> dict[str, set[str]]:
+    ways: dict[str, set[str]] = {}
+    for source, edges in graph.edges.items():
+        ways.setdefault(source, set()).update(edge.target for edge in edges)
+    for source, routers in graph.routers.items():
+        for router in routers:
+            ways.setdefault(source, set()).update(router.targets.values())
+    for join in graph.joins:
+        for source in join.sources:
+            ways.setdefault(source, set()).add(join.target)
+    return ways
+
+
+def _reverse(ways: dict[str, set[str]]) -> dict[str, set[str]]:
+    back: dict[str, set[str]] = {}
+    for source, targets in ways.items():
+        for target in targets:
+            back.setdefault(target, set()).add(source)
+    return back
+
+
+def _reach(ways: dict[str, set[str]], origin: str) -> set[str]:
+    seen = {origin}
+    stack = [origin]
+    while stack:
+        for target in ways.get(stack.pop(), ()):
+            if target not in seen:
+                seen.add(target)
+                stack.append(target)
+    return seen
+
+
+def _defaults(graph: StateGraph) -> list[str]:
+    return [
+        f"node {source!r} has edges with `when` but no default: add one without `when`"
+        for source, edges in graph.edges.items()
+        if edges and all(edge.when is not None for edge in edges) and not graph.routers.get(source)
+    ]

@@ -1,0 +1,285 @@
+"""What can be asked of runs, from any process on the same store: the reading half of the engine."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
+
+import msgspec
+
+from holdfast.core.audit import decisions as audit_decisions
+from holdfast.core.audit import stages as audit_stages
+from holdfast.core.events import events_of, reader
+from holdfast.errors import PayloadRejected, RunCancelled, RunFailed, RunNotFound, RunTimedOut
+from holdfast.model import facts
+from holdfast.model.audit import Decision, Stage
+from holdfast.model.event import RunEvent
+from holdfast.model.ids import RunId, check_run_id, instant, seconds
+from holdfast.model.run import ENDED, RunRow, RunStatus
+from holdfast.registry import Registry
+from holdfast.run import Page, Run, WorkflowInfo
+from holdfast.runtime.assembly import Assembly
+from holdfast.runtime.held import Held
+from holdfast.runtime.loading import Loaded, load_run
+from holdfast.services import Runtime
+from holdfast.store.port import RunQuery, Store
+
+if TYPE_CHECKING:
+    from holdfast.engine import Engine
+
+ALL: Final = frozenset(RunStatus)
+MOST: Final = 10_000
+"""Runs on one page at most."""
+
+
+class Reading(ABC):
+    """Waits for runs, lists them, and shows their journals as events, stages, decisions and states."""
+
+    runtime: Runtime
+    registry: Registry
+    _store: Store
+
+    @property
+    @abstractmethod
+    def _open(self) -> Assembly:
+        """The parts of the open engine; raises StoreUnavailable when it is closed."""
+
+    def _run(self, row: RunRow) -> Run:
+        return Run(cast("Engine", self), row)
+
+    async def get(self, id: RunId) -> Run:
+        """Return the run; raises RunNotFound."""
+        return self._run(await self._row(id))
+
+    async def wait(self, id: RunId, timeout: float | timedelta | None = None) -> Run:
+        """Wait until the run has ended and return it; raises RunNotFound, TimeoutError."""
+        async with asyncio.timeout(None if timeout is None else seconds(timeout)):
+            return self._run(await self._ended(id))
+
+    async def result(self, id: RunId, timeout: float | timedelta | None = None) -> Any:
+        """Wait until the run has ended and return its result; raises RunFailed, RunCancelled, RunTimedOut."""
+        async with asyncio.timeout(None if timeout is None else seconds(timeout)):
+            held = await self._driven(id)
+            if held is not None:
+                ended: Any = held.ledger.ended
+                blobs: Mapping[str, bytes] = held.blobs
+            else:
+                row = await self._ended(id)
+                ended, blobs = await self._last(row)
+        match ended:
+            case facts.RunCompleted():
+                return reader(blobs)(ended.data)
+            case facts.RunCancelled():
+                raise RunCancelled(f"run {id!r} was cancelled{': ' if ended.reason else ''}{ended.reason}")
+            case facts.RunFailed():
+                raise await self._failure(id, ended.error)
+        raise RunNotFound(f"run {id!r} has no end in its journal")
+
+    async def _driven(self, run: RunId) -> Held | None:
+        """Wait while the run is driven here; return it when it ended so, which spares looking it up."""
+        worker = self._open.worker
+        held = None if worker is None else worker.held.get(run)
+        if worker is None or held is None:
+            return None
+        task = worker.driving(run)
+        if task is not None:
+            await asyncio.wait((task,))
+        return held if held.ledger.ended is not None and held.committed else None
+
+    async def _ended(self, run: RunId) -> RunRow:
+        parts = self._open
+        while True:
+            waiter = parts.feed.waiter(run)
+            row = await self._row(run)
+            if row.status in ENDED:
+                waiter.cancel()
+                return row
+            await waiter
+
+    async def _last(self, row: RunRow) -> tuple[Any, Mapping[str, bytes]]:
+        rows = await self._store.journal(row.id, after=row.position - 1)
+        blobs = await self._store.blobs(row.id)
+        return (facts.Journal.decode(rows[-1].facts)[-1] if rows else None), blobs
+
+    async def _failure(self, run: RunId, error: facts.ErrorInfo) -> Exception:
+        if error.code == "run_timed_out":
+            return RunTimedOut(f"run {run!r} timed out: {error.message}")
+        path = tuple(stage.name for stage in await self.stages(run))
+        state: dict[str, Any] | None = None
+        if self.registry.find((await self._row(run)).workflow) is not None:
+            state = await self.state(run)
+        where = f" at {error.name}" if error.name else ""
+        failure = RunFailed(
+            f"run {run!r} failed{where}: {error.type}: {error.message}",
+            run_id=run,
+            stage=error.name,
+            attempt=error.attempt,
+            error=error,
+            state=state,
+            path=path,
+            fix=f"Mend the cause, then go on from there: holdfast resume {run}",
+        )
+        failure.__cause__ = self._open.feed.cause(run)
+        return failure
+
+    async def _row(self, run: RunId) -> RunRow:
+        self._open  # noqa: B018 - raises when the engine is closed
+        row = await self._store.run(check_run_id(run))
+        if row is None:
+            raise RunNotFound(f"run {run!r} not found")
+        return row
+
+    async def runs(
+        self,
+        workflow: str | None = None,
+        status: str | Collection[str] | None = None,
+        tags: Sequence[str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        order: Literal["newest", "oldest"] = "newest",
+        limit: int = 50,
+        after: str | None = None,
+    ) -> Page:
+        """Return runs that match, a page at a time; `after` is the `next` of the page before."""
+        query = _query(workflow, status, tags, since, until, order, limit, after)
+        self._open  # noqa: B018
+        rows = await self._store.runs(msgspec.structs.replace(query, limit=limit + 1))
+        total = await self._store.count(query)
+        shown = rows[:limit]
+        following = f"{shown[-1].created_at}:{shown[-1].id}" if len(rows) > limit else None
+
+        async def more(cursor: str) -> Page:
+            return await self.runs(workflow, status, tags, since, until, order, limit, cursor)
+
+        return Page([self._run(row) for row in shown], following, total, more)
+
+    async def count(
+        self,
+        workflow: str | None = None,
+        status: str | Collection[str] | None = None,
+        tags: Sequence[str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> int:
+        """Return how many runs match."""
+        self._open  # noqa: B018
+        return await self._store.count(_query(workflow, status, tags, since, until, "newest", 1, None))
+
+    async def workflows(self) -> list[WorkflowInfo]:
+        """Return the workflows that are registered here or listed by a worker, in the order of their names."""
+        here = {
+            w.name: WorkflowInfo(w.name, w.description, w.version, w.schema())
+            for w in self.registry.all().values()
+        }
+        for worker in await self._store.workers():
+            for name, schema in worker.workflows.items():
+                if name not in here:
+                    here[name] = WorkflowInfo(name, "", "", msgspec.json.decode(schema), here=False)
+        return [here[name] for name in sorted(here)]
+
+    async def events(
+        self, id: RunId, after: int = 0, types: Collection[str] | None = None
+    ) -> AsyncIterator[RunEvent]:
+        """Yield the run's events after a position, from the store, then live; ends with the run."""
+        feed = self._open.feed
+        position = after
+        read = reader({})
+        while True:
+            waiter = feed.waiter(id)
+            row = await self._row(id)
+            rows = await self._store.journal(id, after=position, limit=500)
+            if rows:
+                waiter.cancel()
+                read = reader(await self._store.blobs(id))
+                for event in events_of(rows, position, types, read):
+                    yield event
+                position = rows[-1].position + rows[-1].count - 1
+            elif row.status in ENDED:
+                waiter.cancel()
+                return
+            else:
+                await waiter
+
+    async def stages(self, id: RunId, *, inputs: bool = False) -> list[Stage]:
+        """Return the audit of the run's nodes; with `inputs` the states they saw, which costs a fold."""
+        row = await self._row(id)
+        rows = await self._all(row)
+        read = reader(await self._store.blobs(id))
+        held = row.status is RunStatus.RUNNING
+        found = audit_stages(rows, held=held, now=self._store.now(), decode=read)
+        if not inputs:
+            return found
+        states: dict[int, dict[str, Any]] = {}
+        for stage in found:
+            if stage.position not in states:
+                states[stage.position] = await self.state(id, stage.position)
+        return [stage.with_input(states[stage.position]) for stage in found]
+
+    async def decisions(self, id: RunId) -> list[Decision]:
+        """Return every edge that was tried, with its outcome and reason."""
+        return audit_decisions(await self._all(await self._row(id)))
+
+    async def journal(self, id: RunId) -> list[dict[str, Any]]:
+        """Return the facts in order, as plain dicts with their positions."""
+        return [
+            {"position": position, **fact}
+            for row in await self._all(await self._row(id))
+            for position, fact in enumerate(msgspec.json.decode(row.facts), row.position)
+        ]
+
+    async def _all(self, row: RunRow) -> Sequence[Any]:
+        return await self._store.journal(row.id, limit=row.position + 1)
+
+    async def state(self, id: RunId, at: int | None = None) -> dict[str, Any]:
+        """Return the user's state now, or after the fact at position `at`. Needs the workflow to be registered here."""
+        loaded = await self._load(id, at)
+        state: dict[str, Any] = loaded.program.state(loaded.progress)
+        return state
+
+    async def _load(self, run: RunId, at: int | None = None) -> Loaded:
+        row = await self._row(run)
+        return await load_run(self._store, run, self.registry.get(row.workflow), self.runtime, at)
+
+
+def _query(
+    workflow: str | None,
+    status: str | Collection[str] | None,
+    tags: Sequence[str] | None,
+    since: datetime | None,
+    until: datetime | None,
+    order: str,
+    limit: int,
+    after: str | None,
+) -> RunQuery:
+    """Return the store's query; raises PayloadRejected naming what is wrong."""
+    statuses = [status] if isinstance(status, str) else list(status or ())
+    for each in statuses:
+        if each not in ALL:
+            raise PayloadRejected(
+                f"unknown status {each!r}", field="status", fix=f"Use one of {', '.join(RunStatus)}."
+            )
+    if order not in ("newest", "oldest"):
+        raise PayloadRejected(f"unknown order {order!r}", field="order", fix="Use newest or oldest.")
+    if not 1 <= limit <= MOST:
+        raise PayloadRejected(f"limit={limit}", field="limit", fix=f"Give 1 to {MOST}.")
+    cursor: tuple[int, str] | None = None
+    if after is not None:
+        created, _, run = after.partition(":")
+        if not created.isdigit() or not run:
+            raise PayloadRejected(
+                f"malformed cursor {after!r:.80}", field="after", fix="Give the `next` of a page."
+            )
+        cursor = (int(created), run)
+    return RunQuery(
+        workflow=workflow,
+        status=frozenset(RunStatus(each) for each in statuses),
+        tags=tuple(tags or ()),
+        since=None if since is None else instant(since),
+        until=None if until is None else instant(until),
+        ascending=order == "oldest",
+        limit=limit,
+        after=cursor,
+    )

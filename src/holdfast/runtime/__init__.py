@@ -1,0 +1,1 @@
+"""Doing: the only place with tasks, threads, locks and sleeps."""

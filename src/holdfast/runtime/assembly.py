@@ -1,0 +1,273 @@
+"""The parts of an open engine, put together: executor, driver, worker, observers, and how a run begins."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from holdfast.core.effects import Holding
+from holdfast.core.ledger import Ledger
+from holdfast.core.program import Blobs, Program, Workflow
+from holdfast.errors import PayloadRejected, StoreError
+from holdfast.model import facts
+from holdfast.model.commit import Commit, Committed, Conflict
+from holdfast.model.ids import RunId
+from holdfast.model.run import RunRow
+from holdfast.model.secrets import Secrets
+from holdfast.runtime.clock import Clock
+from holdfast.runtime.driver import Driver
+from holdfast.runtime.executor import Executor
+from holdfast.runtime.feed import Feed
+from holdfast.runtime.held import Held
+from holdfast.runtime.host import Host
+from holdfast.runtime.observers import ObserverLike, Observers
+from holdfast.runtime.pulse import Pulse
+from holdfast.runtime.worker import Provide, Worker
+from holdfast.store.port import Store
+
+ASYNC_LIMIT = 1000
+"""Async steps of one engine that run at once; they are cheap, but each may hold a connection of the user's."""
+
+
+class Assembly:
+    """Everything of an engine that lives while it is open."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        worker_id: str,
+        services: Any,
+        workflows: Callable[[], Mapping[str, Workflow]],
+        secrets: Provide,
+        provides: bool,
+        observers: Sequence[ObserverLike],
+        concurrency: int,
+        drives: bool,
+        cancel_grace: float,
+        host: Host,
+    ) -> None:
+        """Make the parts, on the running loop. Without `drives` there is no worker."""
+        self.feed = Feed()
+        self._store = store
+        self._services = services
+        self._executor = Executor(clock, concurrency, ASYNC_LIMIT, host.threads("holdfast-step"))
+        self._driver = Driver(store, self._executor, self.feed, clock, worker_id, services, cancel_grace)
+        self._workflows = workflows
+        self.worker: Worker | None = None
+        if drives:
+            self.worker = Worker(
+                store,
+                self._driver,
+                slots=concurrency,
+                workflows=workflows,
+                secrets=secrets,
+                provides=provides,
+                host=host,
+            )
+        self.observers = Observers(self.feed, store, worker_id, observers, host.threads("holdfast-observer"))
+        self._pulse = Pulse(store, self._beat)
+        self._loop = asyncio.get_running_loop()
+        self._listing: asyncio.Task[None] | None = None
+        self._late: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        """Start what runs by itself."""
+        self.observers.start()
+        if self.worker is not None:
+            await self.worker.open()
+        self._pulse.start()
+
+    async def close(self, grace: float) -> None:
+        """Stop, in the order that loses nothing: first the work, then who watches it."""
+        await self._pulse.close()
+        if self._late:
+            await asyncio.wait(self._late)
+        if self.worker is not None:
+            await self.worker.close(grace)
+        self._executor.close()
+        await self.observers.close(min(grace, 5))
+        self.feed.nudge()
+
+    def _beat(self) -> None:
+        self.feed.nudge()
+        self.hint()
+
+    def hint(self) -> None:
+        """Have the worker look for what was delivered."""
+        if self.worker is not None:
+            self.worker.hint()
+
+    def registered(self) -> None:
+        """List the workflows anew, from any thread: one was registered."""
+        self._loop.call_soon_threadsafe(self._list)
+
+    def _list(self) -> None:
+        if self.worker is not None and (self._listing is None or self._listing.done()):
+            self._listing = self._loop.create_task(self.worker.registered())
+
+    async def begin(
+        self,
+        run_id: RunId,
+        started: facts.RunStarted,
+        workflow: Workflow,
+        params: dict[str, Any],
+        known: Secrets,
+    ) -> RunRow | None:
+        """Commit a new run and drive it here when there is a slot; None when its id is taken."""
+        worker = self.worker
+        here = (
+            worker is not None
+            and (worker.has_slot or bool(known))  # secrets live here: nobody else could drive the run
+            and not started.not_before
+            and started.queue in worker.queues
+            and self._workflows().get(workflow.name) is workflow
+        )
+        if worker is None or not here:
+            return await self._enqueue(run_id, started)
+        with worker.slot():
+            run = self._held(
+                run_id, started, workflow.open(self._services, params, blobs := Blobs()), blobs, known
+            )
+            commit = self._driver.open(run, started, held=True)
+            if not await self._open_run(run, commit):
+                return None
+        row = commit.opened
+        assert row is not None  # noqa: S101 - the first commit has the row
+        return msgspec.structs.replace(row, status=commit.status, position=run.position)
+
+    async def _enqueue(self, run_id: RunId, started: facts.RunStarted) -> RunRow | None:
+        run = self._held(run_id, started, _Unopened(), Blobs(), Secrets({}))
+        run.holding.worker = ""
+        commit = self._driver.open(run, started, held=False)
+        return commit.opened if await self._open_run(run, commit) else None
+
+    async def _open_run(self, run: Held, commit: Commit) -> bool:
+        """Write a first commit and go on after it; False when the run's id is taken."""
+        try:
+            (answer,) = await self._store.commit((commit,))
+        except asyncio.CancelledError:
+            # Who asked is gone, the commit is on its way, and a run belongs to the engine.
+            task = self._loop.create_task(self._open_late(run, commit))
+            self._late.add(task)
+            task.add_done_callback(self._late.discard)
+            raise
+        return self._opened(run, commit, answer)
+
+    async def _open_late(self, run: Held, commit: Commit) -> None:
+        with contextlib.suppress(StoreError):
+            (answer,) = await self._store.commit((commit,))
+            row = await self._store.run(run.id)
+            if row is not None and row.last_commit == commit.id:  # the first try was written
+                answer = Committed(run.id, row.position)
+            self._opened(run, commit, answer)
+
+    def _opened(self, run: Held, commit: Commit, answer: Committed | Conflict) -> bool:
+        if isinstance(answer, Conflict):
+            return False
+        self._driver.opened(run, commit)
+        if self.worker is None or not run.holding.worker:
+            self.hint()
+        elif run.ledger.ended is None:
+            self.worker.adopt(run)
+        return True
+
+    def _held(
+        self, run_id: RunId, started: facts.RunStarted, program: Program[Any], blobs: Blobs, known: Secrets
+    ) -> Held:
+        msgspec.structs.force_setattr(started, "hash", program.hash)  # nobody else has seen the fact yet
+        return Held(
+            run_id,
+            program,
+            program.start(),
+            blobs=blobs,
+            secrets=known,
+            holding=Holding(started.queue, started.workflow, started.priority, self._driver.worker),
+        )
+
+    async def listed(self, name: str) -> Workflow | None:
+        """Return a stand-in for a workflow that some worker lists, to start runs of it."""
+        for worker in await self._store.workers():
+            if name in worker.workflows:
+                return Listed(name, msgspec.json.decode(worker.workflows[name]))
+        return None
+
+
+class Listed:
+    """A workflow that only other processes know: runs of it can be started, not driven."""
+
+    version = ""
+    description = ""
+    queue = "default"
+    priority = 0
+    timeout: float | None = None
+
+    def __init__(self, name: str, schema: dict[str, Any]) -> None:
+        """Keep the listed name and parameter schema."""
+        self.name = name
+        self._schema = schema
+
+    def check(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the params; refuses missing and unknown ones as far as the listed schema tells."""
+        missing = [field for field in self._schema.get("required", ()) if field not in params]
+        if missing:
+            raise PayloadRejected(
+                f"param {missing[0]!r} is missing", field=missing[0], fix=f"Give {missing[0]}=…."
+            )
+        known = self._schema.get("properties")
+        if known and self._schema.get("additionalProperties") is False:
+            for field in params.keys() - known.keys():
+                raise PayloadRejected(
+                    f"param {field!r} is unknown", field=field, fix=f"The params are {', '.join(known)}."
+                )
+        return dict(params)
+
+    def schema(self) -> dict[str, Any]:
+        """Return the listed schema."""
+        return self._schema
+
+    def open(self, services: Any, params: dict[str, Any], blobs: Blobs) -> Program[Any]:
+        """Refuse: the code is elsewhere."""
+        raise LookupError(self.name)
+
+
+class _Progress:
+    """The progress of a run that nobody drives yet: its ledger."""
+
+    def __init__(self) -> None:
+        self.ledger = Ledger()
+
+
+class _Unopened:
+    """The program of a run that a worker will open: absorbs its first fact and wants nothing."""
+
+    checkpoints = False
+    hash = ""
+    problem: Exception | None = None
+
+    def start(self) -> _Progress:
+        return _Progress()
+
+    def evolve(self, progress: _Progress, fact: facts.Fact) -> _Progress:
+        progress.ledger.absorb(fact)
+        return progress
+
+    def decide(self, progress: _Progress) -> Sequence[Any]:
+        return ()
+
+    def work(self, progress: _Progress, step: Any) -> Any:
+        raise LookupError(step)
+
+    def state(self, progress: _Progress) -> dict[str, Any]:
+        return {}
+
+    def encode(self, progress: _Progress) -> bytes:
+        raise LookupError
+
+    def decode(self, data: bytes) -> _Progress:
+        raise LookupError

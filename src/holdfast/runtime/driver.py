@@ -1,0 +1,429 @@
+"""The one driver: takes arrivals, advances the program, commits, and runs what the commit allows.
+
+Every run that this process holds has one `drive` task. A turn is: arrivals in, `advance`, one commit, then the steps
+that became due are started. Nothing runs that is not committed, nothing is told that is not committed. When the run
+is found at another position or epoch, another worker has it: everything of it is dropped here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, TypeVar
+
+from holdfast.core.advance import advance
+from holdfast.core.effects import SHORT_WAIT, derive, opening_row, status_of, waiting_on
+from holdfast.core.ledger import Ledger
+from holdfast.errors import ConflictError, NondeterminismError, StoreUnavailable
+from holdfast.model import facts
+from holdfast.model.commit import Commit, Committed, Dequeue, Enqueue
+from holdfast.model.ids import Instant, RunId, StepId
+from holdfast.model.run import Progress, RunRow, RunStatus
+from holdfast.runtime.clock import Clock
+from holdfast.runtime.executor import Attempt, Executor
+from holdfast.runtime.feed import Feed
+from holdfast.runtime.held import Held
+from holdfast.store.port import Store
+
+T = TypeVar("T")
+logger: Final = logging.getLogger("holdfast")
+
+SLOW_DECISION: Final = 0.05
+"""Seconds after which predicates and reducers are reported: they run on the loop."""
+
+FOLD_AFTER: Final = 500
+"""A fold is stored at the earliest after so many facts."""
+
+DEATHS: Final = 3
+"""So many workers may die over a run before it is parked."""
+
+CLOSE_EXTRA: Final = ("a worker",)
+_UNHELD: Final = (RunStatus.PENDING, RunStatus.WAITING)
+
+
+class Driver:
+    """Drives the runs that this process holds."""
+
+    def __init__(
+        self,
+        store: Store,
+        executor: Executor,
+        feed: Feed,
+        clock: Clock,
+        worker: str,
+        services: Any,
+        cancel_grace: float,
+    ) -> None:
+        """Keep what every run needs."""
+        self.worker = worker
+        self.services = services
+        self._store = store
+        self._executor = executor
+        self._feed = feed
+        self._clock = clock
+        self._loop = executor.loop
+        self._cancel_grace = cancel_grace
+        self._commits = 0
+
+    # --- beginning
+
+    def open(self, run: Held, started: facts.RunStarted, *, held: bool) -> Commit:
+        """Return the first commit of a new run: its facts up to the first steps, or a job for some worker."""
+        recorded: list[facts.Fact] = [started]
+        run.progress = run.program.evolve(run.progress, started)
+        if held:
+            recorded += self._prepare(run, [])
+        row = opening_row(run.id, started)
+        return self._commit(run, recorded, (), None, opened=row, held=held)
+
+    def opened(self, run: Held, commit: Commit) -> None:
+        """Go on after the first commit is durable."""
+        self._done(run, commit, Committed(run.id, len(commit.facts)))
+
+    def takeover(self, run: Held, *, lost: bool) -> list[facts.Fact]:
+        """Return what a new holder records first: lost attempts, and that a run which cannot be built is parked."""
+        now, open_steps = self._clock.now(), run.ledger.open
+        arrivals = lost_attempts(run.ledger, now) if lost else []
+        gone = {fact.step for fact in arrivals}
+        for step in open_steps.values():
+            if step.runs and step.step not in gone:
+                run.wait_until(step.due, step.step)
+        problem = run.program.problem
+        if (
+            problem is not None
+            and run.position > 1
+            and not any(s.name == "START" for s in open_steps.values())
+        ):
+            return [*arrivals, parked(f"its definition cannot be built: {type(problem).__name__}: {problem}")]
+        return [*arrivals]
+
+    # --- the loop
+
+    async def drive(self, run: Held, arrivals: list[facts.Fact] | None = None) -> None:
+        """Drive the run until it ends, waits, or is lost. Never raises but when cancelled."""
+        try:
+            if arrivals is None:
+                self._start(run)
+                arrivals = await run.mail(self._loop)
+            while await self._turn(run, arrivals):
+                arrivals = await run.mail(self._loop)
+        except ConflictError:
+            logger.warning("run %s was taken over by another worker; its steps here are dropped", run.id)
+        except Exception as error:
+            logger.exception("run %s is parked: an internal error", run.id)
+            await self.park(run.id, run.position, run.epoch, run.status, f"internal error: {error!r:.500}")
+        finally:
+            run.drop()
+
+    async def _turn(self, run: Held, arrivals: list[facts.Fact]) -> bool:
+        """Carry out one turn; False when the run is no longer held."""
+        consumed: tuple[int, ...] = ()
+        if run.woken:
+            run.woken = False
+            rows = await self._patiently(run.id, lambda: self._store.inbox(run.id))
+            consumed = tuple(row.id for row in rows)
+            arrivals += [facts.Journal.decode_one(row.fact) for row in rows if row.fact]
+        if run.backoff:
+            self._due(run, arrivals)
+        recorded = self._prepare(run, arrivals)
+        releasing = not run.live and not self._soon(run)
+        ended = run.progress.ledger.ended is not None
+        taken = run.status in _UNHELD  # nothing may start before the row says that somebody has the run
+        if not (recorded or consumed or releasing or taken):
+            self._start(run)
+            return True
+        commit = self._commit(run, recorded, consumed, run.wakes if releasing and not ended else None)
+        answer = await self._surely(commit)
+        self._done(run, commit, answer)
+        if ended or answer.released:
+            run.committed = True
+            return False
+        if releasing:
+            run.status = RunStatus.RUNNING  # what the store wrote: somebody woke the run meanwhile
+            run.wake(answer.wakes)
+        self._start(run)
+        return True
+
+    def _prepare(self, run: Held, arrivals: list[facts.Fact]) -> list[facts.Fact]:
+        """Advance until neither arrivals nor inline steps are left; returns the facts to commit."""
+        recorded: list[facts.Fact] = []
+        while True:
+            begun = time.perf_counter()
+            run.progress, more = advance(run.program, run.progress, arrivals, self._clock.now())
+            if time.perf_counter() - begun > SLOW_DECISION:
+                logger.warning(
+                    "run %s: deciding took over %d ms; it holds the loop", run.id, SLOW_DECISION * 1000
+                )
+            recorded += more
+            arrivals = self._follow(run, more)
+            if not arrivals:
+                return recorded
+
+    def _follow(self, run: Held, recorded: Sequence[facts.Fact]) -> list[facts.Fact]:
+        """Note which steps to start after the commit; return arrivals that belong into the same commit."""
+        arrivals: list[facts.Fact] = []
+        for fact in recorded:
+            if type(fact) in _WITH_STEPS:
+                self._follow_one(run, fact, arrivals)
+        return arrivals
+
+    def _follow_one(self, run: Held, fact: facts.Fact, arrivals: list[facts.Fact]) -> None:
+        match fact:
+            case facts.StepScheduled():
+                if fact.kind == "call":
+                    self._plan(run, fact.step, arrivals)
+            case facts.StepRetried():
+                if fact.due > fact.at:
+                    run.wait_until(fact.due, fact.step)
+                else:
+                    self._plan(run, fact.step, arrivals)
+            case facts.RunResumed():
+                for step in run.ledger.open.values():
+                    if step.runs and step.step not in run.live and step.due <= fact.at:
+                        self._plan(run, step.step, arrivals)
+            case facts.StepCancelRequested():
+                opened = run.ledger.open.get(fact.step)
+                if fact.step not in run.live and opened is not None:
+                    run.ready.pop(fact.step, None)
+                    arrivals.append(facts.StepCancelled(step=fact.step, attempt=opened.attempt))
+
+    def _plan(self, run: Held, step: StepId, arrivals: list[facts.Fact]) -> None:
+        """Plan a step for after the commit; an inline one runs now, one that the code does not know parks the run."""
+        opened = run.progress.ledger.open.get(step)
+        if opened is None:
+            return
+        try:
+            work = run.program.work(run.progress, opened)
+        except NondeterminismError as error:
+            arrivals.append(parked(str(error), error.code))
+            return
+        if work.inline:
+            attempt = self._attempt(run, step, work, lambda _, fact: arrivals.append(fact))
+            attempt.run_here()
+            run.learn(attempt)
+        else:
+            run.ready[step] = work
+
+    def _due(self, run: Held, arrivals: list[facts.Fact]) -> None:
+        for step in run.pop_due(self._clock.now()):
+            if step not in run.live:
+                self._plan(run, step, arrivals)
+
+    def _soon(self, run: Held) -> bool:
+        """Tell whether something will run here shortly: a planned step, or one whose back-off is short."""
+        if run.stopped or run.missing:
+            return False
+        return bool(run.ready) or self._backs_off(run)
+
+    def _backs_off(self, run: Held) -> bool:
+        """Tell whether a step waits for so short that no row in the inbox will wake the run."""
+        return bool(run.backoff) and run.backoff[0][0] - self._clock.now() <= SHORT_WAIT
+
+    def _start(self, run: Held) -> None:
+        """Start what is planned, ask to end what shall end, and set the timer."""
+        ledger = run.progress.ledger
+        if ledger.cancelling is not None or ledger.fault is not None:
+            for step, attempt in list(run.live.items()):
+                opened = ledger.open.get(step)
+                if opened is not None and opened.cancelling:
+                    attempt.cancel(self._cancel_grace)
+        if run.ready and not run.stopped and not run.missing:
+            ready, run.ready = run.ready, {}
+            for step, work in ready.items():
+                if step in ledger.open:
+                    attempt = run.live[step] = self._attempt(run, step, work, run.deliver)
+                    self._executor.enter(attempt)
+        if run.backoff:
+            run.set_timer(self._loop, self._clock.now())
+
+    def _attempt(
+        self, run: Held, step: StepId, work: Any, deliver: Callable[[Attempt, facts.Fact], None]
+    ) -> Attempt:
+        return Attempt(
+            self._executor,
+            run.id,
+            run.progress.ledger.open[step],
+            work,
+            services=self.services,
+            secrets=run.secrets,
+            blobs=run.blobs,
+            deliver=deliver,
+        )
+
+    # --- committing
+
+    def _commit(
+        self,
+        run: Held,
+        recorded: Sequence[facts.Fact],
+        consumed: tuple[int, ...],
+        release: int | None,
+        *,
+        opened: Any = None,
+        held: bool = True,
+    ) -> Commit:
+        ledger = run.progress.ledger
+        effects = derive(recorded, ledger, run.holding, release)
+        status = status_of(ledger, held=held, releasing=release is not None)
+        waits: tuple[str, ...] = ()
+        if release is not None or ledger.paused is not None:
+            waits = waiting_on(ledger, run.missing)
+            if (
+                run.closing
+                and status is RunStatus.WAITING
+                and (run.ready or not waits or self._backs_off(run))
+            ):
+                effects = (*effects, self._ready_job(run))
+                waits = CLOSE_EXTRA
+        self._commits += 1
+        blobs, run.blobs.fresh = run.blobs.fresh, {}
+        return Commit(
+            id=f"{self.worker}:{self._commits}",
+            run=run.id,
+            position=run.position,
+            epoch=run.epoch,
+            at=self._clock.now(),
+            worker=self.worker,
+            facts=tuple(recorded),
+            status=status,
+            was=run.status,
+            waiting_on=waits,
+            consumed=consumed,
+            effects=effects,
+            opened=opened,
+            error=_error_of(ledger),
+            progress=_progress_of(recorded),
+            blobs=blobs,
+            checkpoint=self._fold(run, recorded),
+            checkpoint_hash=run.program.hash,
+        )
+
+    def _ready_job(self, run: Held) -> Enqueue:
+        return Enqueue(run.holding.queue, run.holding.workflow, run.holding.priority)
+
+    def _fold(self, run: Held, recorded: Sequence[facts.Fact]) -> bytes | None:
+        """Return the stored fold that goes with this commit, when it is due: see rule 5 of the design."""
+        run.facts_since_fold += len(recorded)
+        if (
+            run.facts_since_fold < FOLD_AFTER
+            or run.size_since_fold < run.fold_size
+            or not run.program.checkpoints
+        ):
+            return None
+        data = run.program.encode(run.progress)
+        run.fold_size = len(data)
+        if run.fold_size > run.size_since_fold:
+            return None
+        run.facts_since_fold = run.size_since_fold = 0
+        return data
+
+    async def _surely(self, commit: Commit) -> Committed:
+        """Write the commit, for nothing may go on without it. Raises ConflictError when the run is not ours."""
+        try:
+            (answer,) = await self._store.commit((commit,))
+        except StoreUnavailable:
+            (answer,) = await self._patiently(commit.run, lambda: self._store.commit((commit,)))
+        if type(answer) is Committed:
+            return answer
+        # The commit may be our own, written before a connection was lost.
+        row = await self._patiently(commit.run, lambda: self._store.run(commit.run))
+        if row is None or row.last_commit != commit.id:
+            raise ConflictError
+        gone = row.status is not RunStatus.RUNNING and any(isinstance(e, Dequeue) for e in commit.effects)
+        return Committed(commit.run, row.position, released=gone)
+
+    async def _patiently(self, run: RunId, call: Callable[[], Awaitable[T]]) -> T:
+        """Call the store, again and again while it is unavailable."""
+        wait = 0.1
+        while True:
+            try:
+                return await call()
+            except StoreUnavailable as error:
+                logger.error("run %s waits for the store: %s", run, error)  # noqa: TRY400 - the text says it all
+                await asyncio.sleep(wait * (0.5 + self._clock.draw()))
+                wait = min(wait * 2, 5.0)
+
+    async def bury(self, row: RunRow, deaths: int) -> None:
+        """Park a run that kills its workers. None of the user's code runs here: a factory may be what kills."""
+        ledger = Ledger()
+        for each in await self._store.journal(row.id, limit=row.position + 1):
+            for fact in facts.Journal.decode(each.facts):
+                ledger.absorb(fact)
+        reason = f"it was running when its worker died, {deaths} times in a row"
+        lost = lost_attempts(ledger, self._clock.now())
+        await self.park(row.id, row.position, row.epoch, row.status, reason, "poison", lost)
+
+    async def park(
+        self,
+        run: RunId,
+        position: int,
+        epoch: int,
+        was: RunStatus,
+        reason: str,
+        code: str = "parked",
+        lost: Sequence[facts.Fact] = (),
+    ) -> None:
+        """Pause a run whose program cannot be driven, by a commit that needs no program."""
+        self._commits += 1
+        commit = Commit(
+            id=f"{self.worker}:{self._commits}",
+            run=run,
+            position=position,
+            epoch=epoch,
+            at=self._clock.now(),
+            worker=self.worker,
+            facts=(*lost, parked(reason, code, self._clock.now())),
+            status=RunStatus.PAUSED,
+            was=was,
+            waiting_on=(f"resume: {reason}",),
+            effects=(Dequeue(),),
+            error=facts.ErrorInfo(code=code, message=reason),
+        )
+        try:
+            await self._surely(commit)
+        except ConflictError:
+            return
+        self._feed.publish(commit)
+
+    def _done(self, run: Held, commit: Commit, answer: Committed) -> None:
+        run.position, run.status = answer.position, commit.status
+        run.size_since_fold += answer.size
+        if run.holding.deaths and any(isinstance(e, Enqueue) for e in commit.effects):
+            run.holding.deaths = 0
+        ended = run.progress.ledger.ended
+        cause = run.causes.get(ended.error.step) if type(ended) is facts.RunFailed else None
+        self._feed.publish(commit, cause)
+
+
+_WITH_STEPS: Final = frozenset(
+    {facts.StepScheduled, facts.StepRetried, facts.RunResumed, facts.StepCancelRequested}
+)
+
+
+def lost_attempts(ledger: Ledger, now: Instant) -> list[facts.StepRetried]:
+    """Return the next attempts of the steps that were running, or about to, when their worker was lost."""
+    return [
+        facts.StepRetried(at=now, step=step.step, attempt=step.attempt + 1, reason="worker lost")
+        for step in ledger.open.values()
+        if step.runs and step.due <= now
+    ]
+
+
+def parked(reason: str, code: str = "parked", at: Instant = 0) -> facts.RunPaused:
+    """Return the fact that parks a run for a person to look at."""
+    return facts.RunPaused(at=at, reason=reason, error=facts.ErrorInfo(code=code, message=reason))
+
+
+def _error_of(ledger: Any) -> facts.ErrorInfo | None:
+    if isinstance(ledger.ended, facts.RunFailed):
+        return ledger.ended.error
+    return ledger.paused.error if ledger.paused is not None else None
+
+
+def _progress_of(recorded: Sequence[facts.Fact]) -> Progress | None:
+    for fact in reversed(recorded):
+        if type(fact) is facts.StepProgressed:
+            return Progress(percent=fact.percent, message=fact.message, step=fact.step)
+    return None

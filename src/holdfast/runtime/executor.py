@@ -1,0 +1,386 @@
+"""Runs attempts of steps and turns what becomes of them into facts.
+
+Whatever a step does (returns, raises, exits, never stops) ends as one arrival for its run: completed, retried,
+failed or cancelled. Async steps are tasks, plain ones run in threads of their own; both are bounded in number. An
+attempt that is cancelled or timed out is told so; a thread that does not stop within its grace is abandoned, and its
+late result is refused by its attempt number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import traceback
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from holdfast.core.context import StepContext, current
+from holdfast.core.ledger import OpenStep
+from holdfast.core.program import Blobs, Outcome, Work
+from holdfast.core.retries import wait_before_retry
+from holdfast.errors import HoldfastError
+from holdfast.model import facts
+from holdfast.model.ids import SECOND, Instant, RunId
+from holdfast.model.secrets import Secrets
+from holdfast.runtime.clock import Clock
+from holdfast.runtime.threads import Threads
+
+logger: Final = logging.getLogger("holdfast")
+
+MESSAGE_LIMIT: Final = 10_000
+TRACEBACK_LIMIT: Final = 20_000
+
+
+Deliver = Callable[["Attempt", facts.Fact], None]
+
+
+class Attempt:
+    """One attempt of one step, from its place in the queue to its one end."""
+
+    __slots__ = (
+        "_blobs",
+        "_cancelling",
+        "_deliver",
+        "_ended",
+        "_executor",
+        "_progress",
+        "_reported",
+        "_started",
+        "_task",
+        "_timer",
+        "error",
+        "learned",
+        "run",
+        "secrets",
+        "services",
+        "step",
+        "told",
+        "work",
+    )
+
+    def __init__(
+        self,
+        executor: Executor,
+        run: RunId,
+        step: OpenStep,
+        work: Work,
+        *,
+        services: Any,
+        secrets: Secrets,
+        blobs: Blobs,
+        deliver: Deliver,
+    ) -> None:
+        """Prepare the attempt. `deliver` gets its progress, then its one end, on the loop."""
+        self.run = run
+        self.step = step
+        self.work = work
+        self.services = services
+        self.secrets: Mapping[str, str] = secrets
+        self.told = False
+        self.error: BaseException | None = None
+        self.learned: Secrets | None = None
+        self._executor = executor
+        self._blobs = blobs
+        self._deliver = deliver
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._cancelling = False
+        self._ended = False
+        self._started: Instant = 0
+        self._reported: Instant = 0
+        self._progress: facts.StepProgressed | None = None
+
+    @property
+    def started(self) -> bool:
+        """Tell whether the attempt left the queue."""
+        return self._started > 0
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether the attempt came to its end."""
+        return self._ended
+
+    # --- running
+
+    def start(self) -> None:
+        """Begin."""
+        executor, work = self._executor, self.work
+        self._started = executor.clock.now()
+        if work.is_async:
+            self._task = executor.loop.create_task(self._run_async(), name=self.step.step)
+        else:
+            executor.threads.run(self._run_in_thread)
+        if work.timeout is not None:
+            self._timer = executor.loop.call_later(work.timeout, self._time_out)
+
+    def run_here(self) -> None:
+        """Run an inline step to its end within this call."""
+        self._started = self._executor.clock.now()
+        context = StepContext(self)
+        try:
+            outcome = self.work.accept(self.work.call(context), context)
+        except BaseException as error:  # noqa: BLE001 - user code
+            self._raised(error)
+        else:
+            self._returned(outcome)
+
+    async def _run_async(self) -> None:
+        # The attempt does not hold its context: no cycle for the garbage collector to find, step by step.
+        context = StepContext(self)
+        current.set(context)
+        try:
+            value = await self.work.call(context)
+            outcome = self.work.accept(value, context)
+        except BaseException as error:  # noqa: BLE001 - also SystemExit and cancellation: all end as facts
+            self._raised(error)
+        else:
+            self._returned(outcome)
+
+    def _run_in_thread(self) -> None:
+        loop = self._executor.loop
+        context = StepContext(self)
+        current.set(context)
+        try:
+            value = self.work.call(context)
+            if inspect.isawaitable(value):
+                loop.call_soon_threadsafe(self._await, value)
+                return
+            outcome = self.work.accept(value, context)
+        except BaseException as error:  # noqa: BLE001
+            _post(loop, self._raised, error)
+        else:
+            _post(loop, self._returned, outcome)
+
+    def _await(self, value: Any) -> None:
+        """Go on with what a plain function returned when that must be awaited."""
+
+        async def finish() -> None:
+            context = StepContext(self)
+            current.set(context)
+            try:
+                outcome = self.work.accept(await value, context)
+            except BaseException as error:  # noqa: BLE001
+                self._raised(error)
+            else:
+                self._returned(outcome)
+
+        self._task = self._executor.loop.create_task(finish(), name=self.step.step)
+        if self._cancelling:
+            self._task.cancel()
+
+    # --- ending
+
+    def _returned(self, outcome: Outcome) -> None:
+        if self._ended:
+            return
+        if outcome.blobs:
+            self._blobs.add(outcome.blobs)
+        self.learned = outcome.secrets
+        step = self.step
+        self._end(
+            facts.StepCompleted(
+                at=self._executor.clock.now(),
+                step=step.step,
+                attempt=step.attempt,
+                started=self._started,
+                gone=outcome.gone,
+                data=outcome.data,
+            )
+        )
+
+    def _raised(self, error: BaseException) -> None:
+        if self._ended:
+            return
+        self.error = error
+        if self._cancelling and isinstance(error, asyncio.CancelledError):
+            self._end(self._cancelled())
+            return
+        self._fail(error, error_info(error, self.step, self._scrub))
+
+    def _fail(self, error: BaseException, info: facts.ErrorInfo) -> None:
+        now, step = self._executor.clock.now(), self.step
+        wait = None
+        if not self._cancelling:
+            wait = wait_before_retry(self.work.retry, step.failures + 1, error, self._executor.clock.draw())
+        if wait is None:
+            fact: facts.Fact = facts.StepFailed(
+                at=now, step=step.step, attempt=step.attempt, started=self._started, error=info
+            )
+        else:
+            fact = facts.StepRetried(
+                at=now,
+                step=step.step,
+                attempt=step.attempt + 1,
+                reason="failed",
+                due=now + wait,
+                started=self._started,
+                error=info,
+            )
+        self._end(fact)
+
+    def _time_out(self) -> None:
+        if self._ended or self._cancelling:
+            return
+        error = TimeoutError(f"attempt {self.step.attempt} took longer than {self.work.timeout:g} s")
+        self.error = error
+        info = facts.ErrorInfo(
+            code="step_timed_out",
+            message=str(error),
+            type="TimeoutError",
+            step=self.step.step,
+            name=self.step.name,
+            attempt=self.step.attempt,
+        )
+        self._fail(error, info)
+        self._stop()
+
+    def cancel(self, grace: float) -> None:
+        """Ask the attempt to end as cancelled; after `grace` seconds it is abandoned."""
+        if self._ended or self._cancelling:
+            return
+        self._cancelling = True
+        self._stop()
+        self._clear()
+        if not self.started:
+            self._end(self._cancelled())
+            return
+        self._timer = self._executor.loop.call_later(grace, self._abandon)
+
+    def drop(self) -> None:
+        """Stop the attempt without a fact: its run is no longer ours."""
+        if not self._ended:
+            self._ended = True
+            self._clear()
+            self._stop()
+            self._executor.leave(self)
+
+    def _stop(self) -> None:
+        self.told = True
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+
+    def _abandon(self) -> None:
+        if not self._ended:
+            logger.warning("step %s did not stop when it was cancelled; it is abandoned", self.step.step)
+            self._end(self._cancelled())
+
+    def _cancelled(self) -> facts.StepCancelled:
+        step = self.step
+        return facts.StepCancelled(
+            at=self._executor.clock.now(), step=step.step, attempt=step.attempt, started=self._started
+        )
+
+    def _end(self, fact: facts.Fact) -> None:
+        self._ended = True
+        self._clear()
+        if not self.told:
+            self._task = None  # it holds the context that holds this attempt: a cycle for each step
+        self._executor.leave(self)
+        self._deliver(self, fact)
+
+    def _clear(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # --- progress
+
+    def report(self, percent: float, message: str) -> None:
+        """Take a report of progress, from any thread."""
+        _post(self._executor.loop, self._keep, percent, message)
+
+    def _keep(self, percent: float, message: str) -> None:
+        """Make a report a fact; at most one a second, the latest."""
+        if self._ended:
+            return
+        text = self._scrub(message)
+        step = self.step
+        self._progress, first = (
+            facts.StepProgressed(step=step.step, attempt=step.attempt, percent=percent, message=text),
+            self._progress is None,
+        )
+        wait = self._reported + SECOND - self._executor.clock.now()
+        if wait <= 0:
+            self._flush()
+        elif first:
+            self._executor.loop.call_later(wait / SECOND, self._flush)
+
+    def _scrub(self, text: str) -> str:
+        return self.secrets.scrub(text) if isinstance(self.secrets, Secrets) else text
+
+    def _flush(self) -> None:
+        fact, self._progress = self._progress, None
+        if fact is not None and not self._ended:
+            self._reported = self._executor.clock.now()
+            self._deliver(self, fact)
+
+
+class Executor:
+    """Starts attempts, at most `async_limit` tasks and `thread_limit` threads at once; the others wait in order."""
+
+    def __init__(
+        self, clock: Clock, thread_limit: int, async_limit: int, threads: Threads | None = None
+    ) -> None:
+        """Begin empty, on the running loop."""
+        self.loop = asyncio.get_running_loop()
+        self.clock = clock
+        self.threads = threads or Threads("holdfast-step")
+        self._limits = {True: async_limit, False: thread_limit}
+        self._counts = {True: 0, False: 0}
+        self._queues: dict[bool, deque[Attempt]] = {True: deque(), False: deque()}
+
+    def enter(self, attempt: Attempt) -> None:
+        """Start the attempt, or queue it."""
+        kind = attempt.work.is_async
+        if self._counts[kind] < self._limits[kind]:
+            self._counts[kind] += 1
+            attempt.start()
+        else:
+            self._queues[kind].append(attempt)
+
+    def leave(self, attempt: Attempt) -> None:
+        """Give the attempt's place to the next in the queue."""
+        if not attempt.started or attempt.work.inline:
+            return
+        kind = attempt.work.is_async
+        queue = self._queues[kind]
+        self._counts[kind] -= 1
+        while queue:
+            following = queue.popleft()
+            if not following.ended:
+                self._counts[kind] += 1
+                following.start()
+                return
+
+    def close(self) -> None:
+        """End idle threads."""
+        self.threads.close()
+
+
+def error_info(error: BaseException, step: OpenStep, scrub: Callable[[str], str]) -> facts.ErrorInfo:
+    """Return an error as it is kept, without secrets and of bounded length."""
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001 - a broken __str__ must not hide the error
+        message = "(its text could not be made)"
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    text = "".join(traceback.format_exception(error, limit=-30))
+    return facts.ErrorInfo(
+        code=error.code if isinstance(error, HoldfastError) else "step_failed",
+        message=scrub(message)[:MESSAGE_LIMIT],
+        type=name,
+        traceback=scrub(text)[-TRACEBACK_LIMIT:],
+        step=step.step,
+        name=step.name,
+        attempt=step.attempt,
+    )
+
+
+def _post(loop: asyncio.AbstractEventLoop, fn: Callable[..., None], *arguments: Any) -> None:
+    """Call `fn` on the loop, from any thread. A loop that is closed no longer cares."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(fn, *arguments)

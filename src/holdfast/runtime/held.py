@@ -1,0 +1,170 @@
+"""A run that this process holds, between its claim and its release."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from typing import Any
+
+from holdfast.core.effects import Holding
+from holdfast.core.ledger import Ledger
+from holdfast.core.program import Blobs, Program, Work
+from holdfast.model import facts
+from holdfast.model.ids import Instant, RunId, StepId
+from holdfast.model.run import RunStatus
+from holdfast.model.secrets import Secrets
+from holdfast.runtime.executor import Attempt
+
+
+class Held:
+    """Everything the driver knows of a run while it drives it. Only the driver changes it."""
+
+    __slots__ = (
+        "_mail",
+        "_timer",
+        "_waiter",
+        "backoff",
+        "blobs",
+        "causes",
+        "closing",
+        "committed",
+        "epoch",
+        "facts_since_fold",
+        "fold_size",
+        "holding",
+        "id",
+        "live",
+        "missing",
+        "position",
+        "program",
+        "progress",
+        "ready",
+        "secrets",
+        "size_since_fold",
+        "status",
+        "wakes",
+        "woken",
+    )
+
+    def __init__(
+        self,
+        run: RunId,
+        program: Program[Any],
+        progress: Any,
+        *,
+        blobs: Blobs,
+        secrets: Secrets,
+        holding: Holding,
+        position: int = 0,
+        epoch: int = 1,
+        status: RunStatus = RunStatus.PENDING,
+        wakes: int = 0,
+    ) -> None:
+        """Keep what was loaded, or begin with an empty journal."""
+        self.id = run
+        self.program = program
+        self.progress = progress
+        self.blobs = blobs
+        self.secrets = secrets
+        self.holding = holding
+        self.position = position
+        self.epoch = epoch
+        self.status = status
+        self.wakes = wakes
+        self.missing: tuple[str, ...] = ()
+        self.live: dict[StepId, Attempt] = {}
+        self.ready: dict[StepId, Work] = {}
+        self.backoff: list[tuple[Instant, StepId]] = []
+        self.causes: dict[StepId, BaseException] = {}
+        self.closing = False
+        self.committed = False
+        self.woken = False
+        self.facts_since_fold = 0
+        self.size_since_fold = 0
+        self.fold_size = 0
+        self._mail: list[facts.Fact] = []
+        self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def ledger(self) -> Ledger:
+        """The run's ledger."""
+        ledger: Ledger = self.progress.ledger
+        return ledger
+
+    @property
+    def stopped(self) -> bool:
+        """Tell whether no step may start: paused, cancelling, ended, or this process is closing."""
+        ledger = self.progress.ledger
+        return bool(self.closing or ledger.ended or ledger.paused or ledger.cancelling)
+
+    # --- mail
+
+    def deliver(self, attempt: Attempt, fact: facts.Fact) -> None:
+        """Take what an attempt has to say."""
+        if attempt.ended:
+            self.live.pop(attempt.step.step, None)
+            self.learn(attempt)
+        self._mail.append(fact)
+        self.poke()
+
+    def learn(self, attempt: Attempt) -> None:
+        """Keep what an attempt leaves in memory: its exception, and the secrets it gave to the run."""
+        if attempt.error is not None:
+            self.causes[attempt.step.step] = attempt.error
+        if attempt.learned is not None:
+            self.secrets = attempt.learned
+
+    def wake(self, wakes: int) -> None:
+        """Have the driver read the inbox."""
+        self.wakes, self.woken = wakes, True
+        self.poke()
+
+    def close(self) -> None:
+        """Have the driver release the run as soon as its running steps have ended."""
+        self.closing = True
+        self.poke()
+
+    def poke(self) -> None:
+        """Wake the driver."""
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    async def mail(self, loop: asyncio.AbstractEventLoop) -> list[facts.Fact]:
+        """Wait until there is mail, a wake-up or a timer, and return the arrivals."""
+        if not self._mail and not self.woken:
+            self._waiter = loop.create_future()
+            await self._waiter
+            self._waiter = None
+        mail, self._mail = self._mail, []
+        return mail
+
+    # --- back-off
+
+    def wait_until(self, due: Instant, step: StepId) -> None:
+        """Start the step when `due` has come, if the run is still held then."""
+        heapq.heappush(self.backoff, (due, step))
+
+    def pop_due(self, now: Instant) -> list[StepId]:
+        """Return the steps whose back-off is over."""
+        steps = []
+        while self.backoff and self.backoff[0][0] <= now:
+            steps.append(heapq.heappop(self.backoff)[1])
+        return steps
+
+    def set_timer(self, loop: asyncio.AbstractEventLoop, now: Instant) -> None:
+        """Wake the driver when the next back-off is over."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.backoff:
+            self._timer = loop.call_later(max(0, self.backoff[0][0] - now) / 1e6, self.poke)
+
+    def drop(self) -> None:
+        """Stop everything that runs for it, without a fact."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for attempt in list(self.live.values()):
+            attempt.drop()
+        self.live.clear()

@@ -1,0 +1,72 @@
+"""Taking a run up from the store: the newest stored fold, and the journal after it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from holdfast.core.program import Blobs, Program, Workflow, fold
+from holdfast.errors import NondeterminismError, RunNotFound
+from holdfast.model import facts
+from holdfast.model.ids import RunId
+from holdfast.model.run import RunRow
+from holdfast.model.values import decode
+from holdfast.store.port import JournalRow, Store
+
+
+class Loaded(msgspec.Struct):
+    """A run's program with its progress after all the facts there are."""
+
+    row: RunRow
+    program: Program[Any]
+    progress: Any
+    blobs: Blobs
+    rows: int
+    size: int
+    fold_size: int
+
+
+def params_of(row: RunRow) -> dict[str, Any]:
+    """Return the params a run was started with."""
+    value = decode(row.params)
+    return value if isinstance(value, dict) else {}
+
+
+async def load_run(
+    store: Store, run: RunId, workflow: Workflow, services: Any, at: int | None = None
+) -> Loaded:
+    """Return the run folded with today's code, whole or up to position `at`.
+
+    Raises RunNotFound; NondeterminismError when the journal does not fit the code.
+    """
+    row = await store.run(run)
+    if row is None:
+        raise RunNotFound(f"run {run!r} not found")
+    blobs = Blobs()
+    program = workflow.open(services, params_of(row), blobs)
+    stored = await store.load(run, program.hash if at is None and program.checkpoints else "")
+    if stored is None:
+        raise RunNotFound(f"run {run!r} not found")
+    blobs.update(stored.blobs)
+    progress = program.start()
+    if stored.fold is not None and at is None:
+        progress = program.decode(stored.fold.data)
+    size = 0
+    for each in stored.rows:
+        journal = facts_of(each, at)
+        size += len(each.facts)
+        try:
+            progress = fold(program, progress, journal)
+        except Exception as error:
+            raise NondeterminismError(
+                f"run {run!r}: its journal does not fit the code: {type(error).__name__}: {error}"
+            ) from error
+    fold_size = len(stored.fold.data) if stored.fold is not None else 0
+    return Loaded(stored.run, program, progress, blobs, len(stored.rows), size, fold_size)
+
+
+def facts_of(row: JournalRow, at: int | None = None) -> tuple[facts.Fact, ...]:
+    """Return a commit's facts, those up to position `at` when given."""
+    journal = facts.Journal.decode(row.facts)
+    return journal if at is None else journal[: max(0, at - row.position + 1)]

@@ -1,0 +1,1 @@
+"""Facts at rest. A store keeps and finds rows; it decides nothing."""

@@ -1,0 +1,254 @@
+"""The store port: what a database must do for the engine, and what it promises.
+
+One write path: `commit`. Everyone who is not a run's holder writes through `deliver`. A store groups the commits of
+concurrent runs into one transaction. Every method is safe to call from the engine's event loop; none holds the loop
+for longer than a short flush. All raise `StoreUnavailable` when the database cannot be reached, in which case nothing
+of the call was written unless the text says otherwise. Instants are microseconds; `now` comes from the store's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from holdfast.model.commit import Commit, Committed, Conflict
+from holdfast.model.facts import NOTHING
+from holdfast.model.ids import InboxId, Instant, RunId, WorkerId
+from holdfast.model.run import RunRow, RunStatus
+
+
+class Claimed(msgspec.Struct, frozen=True):
+    """A job that this worker now holds: the run's row with its raised epoch, and what the job knew."""
+
+    run: RunRow
+    deaths: int
+    wakes: int
+
+
+class InboxRow(msgspec.Struct, frozen=True):
+    """An arrival that waits in a run's inbox. `fact` is empty for a mere wake-up."""
+
+    id: InboxId
+    run: RunId
+    key: str
+    fact: bytes
+
+
+class JournalRow(msgspec.Struct, frozen=True):
+    """One commit in the journal: the position of its first fact, how many facts it holds, and the facts as JSON.
+
+    Positions count from 1, so what was committed at position n (n facts before it) is the row with position n + 1.
+    `seq` orders the commits of all runs of this database and is never used twice.
+    """
+
+    seq: int
+    run: RunId
+    position: int
+    count: int
+    at: Instant
+    worker: WorkerId
+    facts: bytes
+
+
+class Fold(msgspec.Struct, frozen=True):
+    """A stored fold: the program's encoded progress after `position` facts, and the hash of the program."""
+
+    position: int
+    hash: str
+    data: bytes
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """All that is needed to take a run up: its row, the newest fold if any, the journal after it, its large values."""
+
+    run: RunRow
+    fold: Fold | None
+    rows: Sequence[JournalRow]
+    blobs: Mapping[str, bytes]
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """An arrival for a run, from anyone. Refused when the run's status is not in `allowed`.
+
+    `wakes` lists the statuses in which the delivery makes the run's job ready (a paused run is woken by few things).
+    `reopens` sets an unheld run to pending, which is the only status that a non-holder writes.
+    """
+
+    run: RunId
+    key: str
+    fact: bytes
+    allowed: frozenset[RunStatus]
+    wakes: frozenset[RunStatus]
+    reopens: bool = False
+
+
+class Delivered(msgspec.Struct, frozen=True):
+    """What became of a delivery. `status` is the run's status before, `worker` who holds it (empty: nobody)."""
+
+    outcome: Literal["delivered", "repeated", "refused", "unknown"]
+    status: RunStatus | None = None
+    worker: WorkerId = ""
+
+
+class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker: where it lives, until when its lease runs, and which workflows it knows (name: parameter schema)."""
+
+    id: WorkerId
+    host: str
+    boot: str
+    namespace: str
+    pid: int
+    lock: str
+    queues: tuple[str, ...] = ("default",)
+    workflows: Mapping[str, msgspec.Raw] = {}
+    version: str = ""
+    started_at: Instant = 0
+    leased_until: Instant = 0
+    stopped_at: Instant = 0
+
+
+class RunQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which runs to list. `after` is the (created_at, id) of the last one seen; newest first unless `ascending`.
+
+    With `needs_secret` only runs that say in `waiting_on` that they wait for a secret.
+    """
+
+    workflow: str | None = None
+    status: frozenset[RunStatus] = frozenset()
+    tags: tuple[str, ...] = ()
+    since: Instant | None = None
+    until: Instant | None = None
+    needs_secret: bool = False
+    ascending: bool = False
+    limit: int = 50
+    after: tuple[Instant, RunId] | None = None
+
+
+class StoreStats(msgspec.Struct):
+    """Counters since the store was opened: commits of runs, and the transactions that carried them."""
+
+    commits: int = 0
+    transactions: int = 0
+    bytes: int = 0
+
+
+NO_PARAMS = NOTHING
+
+
+class Store(Protocol):
+    """A database that keeps runs."""
+
+    url: str
+    stats: StoreStats
+
+    def now(self) -> Instant:
+        """Return the store's clock."""
+
+    async def open(self) -> None:
+        """Connect, and create or upgrade the schema. Raises SchemaTooNew, SchemaTooOld, StoreUnavailable."""
+
+    async def close(self) -> None:
+        """Finish the writes under way and disconnect. Idempotent."""
+
+    def commit(self, commits: Sequence[Commit]) -> Awaitable[Sequence[Committed | Conflict]]:
+        """Write each commit wholly or not at all; answers in the order given, after they are durable.
+
+        - The first commit of a run (`opened`) conflicts when the id is taken, by a run or by a tombstone.
+        - Any other conflicts unless the run is at `position` under `epoch`.
+        - A conflict never touches the other commits of the group.
+        - A Dequeue with `wakes` that does not match leaves the job, the status is then `running`.
+        - A commit without facts adds no row to the journal; `last_commit` tells that it was written.
+        - `error` is kept with a change of status, `progress` until it is told anew.
+        - A Deliver to another run is dropped when that is unknown or completed; it wakes all but ended runs.
+        - Raises StoreError when the data of one of these commits cannot be written; then none of this call was.
+        """
+
+    async def load(self, run: RunId, hash_: str = "") -> Stored | None:
+        """Return the run with its newest fold of that program hash and the journal after it; None if unknown."""
+
+    async def deliver(self, deliveries: Sequence[Delivery]) -> Sequence[Delivered]:
+        """Put arrivals into inboxes and make the runs' jobs ready or raise their `wakes`, in one transaction.
+
+        - "repeated" while an arrival with that key waits there; an empty key is never repeated.
+        - An ended or paused run that `reopens` and that nobody holds is pending from then on.
+        """
+
+    async def inbox(self, run: RunId) -> Sequence[InboxRow]:
+        """Return the run's arrivals that are due, moved or not: in the order they came, a timer when it was due."""
+
+    async def claim(
+        self, worker: WorkerId, lanes: Sequence[tuple[str, str]], limit: int, *, suspects: bool = False
+    ) -> Sequence[Claimed]:
+        """Take up to `limit` ready jobs of these (queue, workflow) lanes and raise the runs' epochs, atomically.
+
+        - Larger priority first, then the older job.
+        - Only jobs of runs whose format this code knows.
+        - Without `suspects` only jobs with fewer than two deaths, with it only the others.
+        """
+
+    async def claim_run(self, worker: WorkerId, run: RunId) -> Claimed | None:
+        """Take this run's job, inserted when there is none; None when somebody holds it, it ended or is unknown."""
+
+    async def woken(self, worker: WorkerId) -> Mapping[RunId, int]:
+        """Return runs held by the worker that have due arrivals, with their jobs' `wakes`."""
+
+    async def release(self, worker: WorkerId, runs: Sequence[RunId]) -> None:
+        """Make jobs that the worker holds ready again, without a death."""
+
+    async def enlist(self, worker: WorkerRow) -> None:
+        """Insert or replace the worker's row."""
+
+    def renew(self, worker: WorkerId, until: Instant) -> bool:
+        """Extend the worker's lease; False when it was taken. Called from a thread, on a connection of its own."""
+
+    async def workers(self) -> Sequence[WorkerRow]:
+        """Return all workers that are listed, the stopped ones, too."""
+
+    async def reclaim(
+        self, workers: Sequence[WorkerId], reason: Literal["died", "expired"]
+    ) -> Sequence[RunId]:
+        """Free the jobs of dead workers, each with one more death, and mark the workers stopped; returns the runs.
+
+        With "expired" only those whose lease is over by the store's clock. Who held a job can no longer commit.
+        """
+
+    async def move_due(self, limit: int = 1000) -> int:
+        """Make the jobs of runs with due inbox rows ready, or raise their `wakes`; returns how many rows moved.
+
+        The earliest due first; the rows of ended runs are moved and wake nobody.
+        """
+
+    async def next_due(self) -> Instant | None:
+        """Return the earliest due instant of all inbox rows that are not moved yet."""
+
+    async def run(self, run: RunId) -> RunRow | None:
+        """Return the run's row."""
+
+    async def runs(self, query: RunQuery) -> Sequence[RunRow]:
+        """Return the runs that match, in order."""
+
+    async def count(self, query: RunQuery) -> int:
+        """Return how many runs match, whatever the query's limit and cursor."""
+
+    async def journal(self, run: RunId, after: int = 0, limit: int = 1000) -> Sequence[JournalRow]:
+        """Return the commits that hold facts at positions greater than `after`, in order (positions count from 1)."""
+
+    async def tail(self, worker: WorkerId, after: int, limit: int = 1000) -> Sequence[JournalRow]:
+        """Return the commits that the worker made, with a greater `seq`, in order."""
+
+    async def blobs(self, run: RunId) -> Mapping[str, bytes]:
+        """Return the run's large values by hash."""
+
+    async def delete(self, run: RunId, *, tombstone: bool = True) -> Delivered:
+        """Delete an ended run with all that is its own and its children, atomically; a tombstone keeps its id taken.
+
+        Refused, with the status found, while the run or one of its descendants has not ended.
+        """
+
+    async def wait(self, timeout: float) -> bool:
+        """Return True soon after another process may have written, False after `timeout` seconds."""
+
+    async def check(self) -> Sequence[str]:
+        """Return what is wrong with the database; empty when it is sound."""

@@ -1,0 +1,214 @@
+-- Every statement of the SQLite store, by name. Parameters stand in the order of the calls in writer.py and reader.py.
+-- :now and the like are not used: positional parameters bind faster, and the first ones are on the hottest path.
+
+-- run_advance: a commit that leaves the status as it was; the only UPDATE of most commits, so no indexed column is set
+UPDATE workflow_runs
+SET position = ?, last_commit = ?, waiting_on = ?, progress = coalesce(?, progress), format = max(format, ?),
+    updated_at = ?
+WHERE id = ? AND position = ? AND epoch = ?
+
+-- run_change: a commit that changes the status
+UPDATE workflow_runs
+SET position = ?, last_commit = ?, waiting_on = ?, progress = coalesce(?, progress), format = max(format, ?),
+    updated_at = ?, status = ?, error = ?, completed_at = ?,
+    started_at = CASE WHEN started_at = 0 THEN ? ELSE started_at END
+WHERE id = ? AND position = ? AND epoch = ?
+
+-- run_insert: a run begins, unless its id is taken or was
+INSERT INTO workflow_runs (
+    id, workflow, version, hash, status, queue, priority, tags, params, secrets, parent, position, epoch, last_commit,
+    waiting_on, error, progress, format, created_at, started_at, completed_at, updated_at
+)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, CAST(?9 AS TEXT), ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22
+WHERE NOT EXISTS (SELECT 1 FROM tombstones WHERE run = ?1)
+ON CONFLICT (id) DO NOTHING
+
+-- run_reopen: a delivery takes an ended or paused run up again, for whoever claims it
+UPDATE workflow_runs
+SET status = 'pending', waiting_on = '[]', error = NULL, completed_at = 0, updated_at = ?
+WHERE id = ?
+
+-- run_tag_insert: one tag of a new run
+INSERT OR IGNORE INTO run_tags (tag, created_at, run) VALUES (?, ?, ?)
+
+-- journal_insert: the facts of one commit
+INSERT INTO journal (run, position, count, at, commit_id, epoch, worker, facts)
+VALUES (?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT))
+
+-- fold_insert: a stored fold
+INSERT OR REPLACE INTO checkpoints (run, position, hash, at, data) VALUES (?, ?, ?, ?, ?)
+
+-- blob_insert: a large value
+INSERT OR IGNORE INTO payloads (run, hash, data) VALUES (?, ?, ?)
+
+-- inbox_insert: an arrival; a second one with the same key is ignored
+INSERT INTO inbox (run, key, due, at, fact) VALUES (?, ?, ?, ?, CAST(? AS TEXT)) ON CONFLICT (run, key) DO NOTHING
+
+-- inbox_insert_other: an arrival that a run's commit sends to another run, if that can still take it
+INSERT INTO inbox (run, key, due, at, fact)
+SELECT id, ?, ?, ?, CAST(? AS TEXT) FROM workflow_runs WHERE id = ? AND status <> 'completed'
+ON CONFLICT (run, key) DO NOTHING
+
+-- inbox_consume: an arrival was taken
+DELETE FROM inbox WHERE id = ? AND run = ?
+
+-- inbox_withdraw: the arrival with this key goes
+DELETE FROM inbox WHERE run = ? AND key = ?
+
+-- inbox_withdraw_prefix: all arrivals go whose key begins so
+DELETE FROM inbox WHERE run = ? AND substr(coalesce(key, ''), 1, ?) = ?
+
+-- inbox_due_next: the earliest instant that an arrival waits for
+SELECT min(due) FROM inbox WHERE due > 0
+
+-- inbox_due: arrivals whose instant has come
+SELECT id, run FROM inbox WHERE due > 0 AND due <= ? ORDER BY due, id LIMIT ?
+
+-- inbox_move: the arrival may be taken now
+UPDATE inbox SET due = 0 WHERE id = ?
+
+-- inbox_select: the arrivals of a run that may be taken
+SELECT id, run, coalesce(key, ''), CAST(fact AS BLOB) FROM inbox WHERE run = ? AND due <= ? ORDER BY at, id
+
+-- job_upsert: a run's job, held or ready
+INSERT INTO jobs (run, queue, workflow, priority, worker) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (run) DO UPDATE SET
+    queue = excluded.queue, workflow = excluded.workflow, priority = excluded.priority, worker = excluded.worker, deaths = 0
+
+-- job_wake: somebody must look at the run; none for an ended one
+INSERT INTO jobs (run, queue, workflow, priority, wakes)
+SELECT id, queue, workflow, priority, 1 FROM workflow_runs
+WHERE id = ? AND status NOT IN ('completed', 'failed', 'cancelled')
+ON CONFLICT (run) DO UPDATE SET wakes = wakes + 1
+
+-- job_delete: nobody needs to look at the run, if the commit will not lose its conflict
+DELETE FROM jobs
+WHERE run = ? AND EXISTS (SELECT 1 FROM workflow_runs WHERE id = ? AND position = ? AND epoch = ?)
+
+-- job_delete_unwoken: as job_delete, if the job was not woken since
+DELETE FROM jobs
+WHERE run = ? AND wakes = ? AND EXISTS (SELECT 1 FROM workflow_runs WHERE id = ? AND position = ? AND epoch = ?)
+
+-- job_ready: the first ready jobs of one lane that are under no suspicion
+SELECT jobs.id, jobs.priority, jobs.run FROM jobs JOIN workflow_runs AS r ON r.id = jobs.run
+WHERE jobs.worker = '' AND jobs.queue = ? AND jobs.workflow = ? AND jobs.deaths < ? AND r.format <= ?
+ORDER BY jobs.priority DESC, jobs.id LIMIT ?
+
+-- job_suspect: the first ready jobs of one lane whose holders died
+SELECT jobs.id, jobs.priority, jobs.run FROM jobs JOIN workflow_runs AS r ON r.id = jobs.run
+WHERE jobs.worker = '' AND jobs.queue = ? AND jobs.workflow = ? AND jobs.deaths >= ? AND r.format <= ?
+ORDER BY jobs.priority DESC, jobs.id LIMIT ?
+
+-- job_hold: a worker takes a job
+UPDATE jobs SET worker = ? WHERE id = ? RETURNING deaths, wakes
+
+-- job_hold_run: a worker takes the job of one run, which is made when there is none
+INSERT INTO jobs (run, queue, workflow, priority, worker)
+SELECT id, queue, workflow, priority, ? FROM workflow_runs
+WHERE id = ? AND status NOT IN ('completed', 'failed', 'cancelled') AND format <= ?
+ON CONFLICT (run) DO UPDATE SET worker = excluded.worker WHERE worker = ''
+RETURNING deaths, wakes
+
+-- job_wakes: how often the job was woken
+SELECT wakes FROM jobs WHERE run = ?
+
+-- job_release: a worker gives a job back
+UPDATE jobs SET worker = '' WHERE run = ? AND worker = ?
+
+-- job_reclaim: the jobs of a dead worker
+UPDATE jobs SET worker = '', deaths = deaths + 1 WHERE worker = ? AND worker <> '' RETURNING run
+
+-- job_woken: runs held by a worker that have arrivals
+SELECT run, wakes FROM jobs
+WHERE worker = ?1 AND worker <> '' AND EXISTS (SELECT 1 FROM inbox WHERE inbox.run = jobs.run AND inbox.due <= ?2)
+
+-- run_fence: the run's next holder, or nobody, may commit; the last one may not
+UPDATE workflow_runs SET epoch = epoch + 1 WHERE id = ?
+
+-- run_target: what a delivery must know of its run
+SELECT r.status, coalesce(jobs.worker, '') FROM workflow_runs AS r LEFT JOIN jobs ON jobs.run = r.id WHERE r.id = ?
+
+-- run_select: a run's row, in the order of RunRow's fields
+SELECT r.id, r.workflow, r.version, r.hash, r.status, r.queue, r.priority, r.tags,
+    CAST(coalesce(r.params, (SELECT data FROM payloads WHERE run = r.id AND hash = 'params')) AS BLOB),
+    r.secrets, r.parent, r.position, r.epoch, r.last_commit, r.waiting_on, r.error, r.progress, r.format,
+    r.created_at, r.started_at, r.completed_at, r.updated_at
+FROM workflow_runs AS r WHERE r.id = ?
+
+-- run_list: as run_select, for a filter that reader.py appends
+SELECT r.id, r.workflow, r.version, r.hash, r.status, r.queue, r.priority, r.tags,
+    CAST(coalesce(r.params, (SELECT data FROM payloads WHERE run = r.id AND hash = 'params')) AS BLOB),
+    r.secrets, r.parent, r.position, r.epoch, r.last_commit, r.waiting_on, r.error, r.progress, r.format,
+    r.created_at, r.started_at, r.completed_at, r.updated_at
+FROM workflow_runs AS r
+
+-- run_count: how many, for a filter that reader.py appends
+SELECT count(*) FROM workflow_runs AS r
+
+-- run_family: a run and all its descendants, children after their parents
+WITH RECURSIVE family (id, depth) AS (
+    VALUES (?, 0)
+    UNION
+    SELECT child.id, family.depth + 1 FROM workflow_runs AS child JOIN family ON child.parent = family.id
+    WHERE child.parent <> ''
+)
+SELECT family.id, r.status, coalesce(jobs.worker, '') FROM family
+JOIN workflow_runs AS r ON r.id = family.id LEFT JOIN jobs ON jobs.run = r.id
+ORDER BY family.depth
+
+-- run_delete: a run with all that is its own
+DELETE FROM workflow_runs WHERE id = ?
+
+-- tombstone_insert: the id was used
+INSERT OR REPLACE INTO tombstones (run, at) VALUES (?, ?)
+
+-- fold_select: the newest fold of a program
+SELECT position, hash, data FROM checkpoints WHERE run = ? AND hash = ? ORDER BY position DESC LIMIT 1
+
+-- journal_select: the commits of a run that hold facts after a position
+SELECT seq, run, position, count, at, worker, CAST(facts AS BLOB) FROM journal
+WHERE run = ?1
+    AND position >= coalesce((SELECT max(position) FROM journal WHERE run = ?1 AND position <= ?2 + 1), 0)
+    AND position + count > ?2 + 1
+ORDER BY position LIMIT ?3
+
+-- journal_tail: the commits of a worker
+SELECT seq, run, position, count, at, worker, CAST(facts AS BLOB) FROM journal
+WHERE worker = ? AND seq > ? ORDER BY seq LIMIT ?
+
+-- journal_last: the newest commit of all runs
+SELECT coalesce(max(seq), 0) FROM journal
+
+-- journal_broken: runs whose journal has a gap, or another length than the row says
+SELECT r.id FROM workflow_runs AS r
+WHERE r.position <> (SELECT coalesce(sum(count), 0) FROM journal WHERE run = r.id)
+    OR EXISTS (
+        SELECT 1 FROM (SELECT position, lag(position + count, 1, 1) OVER (ORDER BY position) AS expected
+                       FROM journal WHERE run = r.id)
+        WHERE position <> expected
+    )
+
+-- blob_size: how large the large values of a run are together
+SELECT coalesce(sum(length(data)), 0) FROM payloads WHERE run = ? AND hash <> 'params'
+
+-- blob_select: the large values of a run
+SELECT hash, data FROM payloads WHERE run = ? AND hash <> 'params'
+
+-- worker_upsert: a worker enlists
+INSERT OR REPLACE INTO workers (
+    id, host, boot, namespace, pid, lock, queues, workflows, version, started_at, leased_until, stopped_at
+)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- worker_select: all workers
+SELECT id, host, boot, namespace, pid, lock, queues, workflows, version, started_at, leased_until, stopped_at
+FROM workers ORDER BY started_at, id
+
+-- worker_renew: the lease goes on, unless it was taken
+UPDATE workers SET leased_until = ? WHERE id = ? AND stopped_at = 0
+
+-- worker_stop: a worker is gone, or its lease was taken
+UPDATE workers SET stopped_at = ? WHERE id = ? AND stopped_at = 0
+
+-- worker_expired: is this worker's lease over
+SELECT 1 FROM workers WHERE id = ? AND leased_until < ?

@@ -1,0 +1,185 @@
+"""What is read: runs, journals, arrivals, folds. Each function is one consistent view on a connection."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from holdfast.model.ids import Instant, RunId, WorkerId
+from holdfast.model.run import RunRow, RunStatus
+from holdfast.store import codec
+from holdfast.store.port import Fold, InboxRow, JournalRow, RunQuery, Stored, WorkerRow
+from holdfast.store.sqlite.queries import SQL
+
+_ALL: Final = -1
+"""As a LIMIT: no limit."""
+
+
+@contextmanager
+def snapshot(database: sqlite3.Connection) -> Iterator[None]:
+    """Let several statements see one state of the database; inside a transaction they do so already."""
+    if database.in_transaction:
+        yield
+        return
+    database.execute("BEGIN")
+    try:
+        yield
+    finally:
+        database.execute("COMMIT")
+
+
+def find_run(database: sqlite3.Connection, run: RunId) -> RunRow | None:
+    """Return a run's row."""
+    row = database.execute(SQL["run_select"], (run,)).fetchone()
+    return None if row is None else codec.run_row(row)
+
+
+def load(
+    database: sqlite3.Connection, run: RunId, hash_: str, most_facts: int, most_bytes: int
+) -> Stored | None:
+    """Return all that is needed to take a run up. Raises TooLarge when that is more than the limits."""
+    with snapshot(database):
+        row = find_run(database, run)
+        if row is None:
+            return None
+        fold = find_fold(database, run, hash_)
+        after = fold.position if fold else 0
+        (size,) = database.execute(SQL["blob_size"], (run,)).fetchone()
+        if row.position - after > most_facts or size > most_bytes:
+            raise TooLarge
+        return Stored(
+            row, fold, read_journal(database, run, after, _ALL), read_blobs(database, run) if size else {}
+        )
+
+
+class TooLarge(Exception):
+    """More than the event loop should wait for."""
+
+
+def find_fold(database: sqlite3.Connection, run: RunId, hash_: str) -> Fold | None:
+    """Return the newest stored fold of a program."""
+    row = database.execute(SQL["fold_select"], (run, hash_)).fetchone()
+    return None if row is None else Fold(*row)
+
+
+def read_journal(database: sqlite3.Connection, run: RunId, after: int, limit: int) -> list[JournalRow]:
+    """Return the commits that hold facts after a position."""
+    return [JournalRow(*row) for row in database.execute(SQL["journal_select"], (run, after, limit))]
+
+
+def read_tail(database: sqlite3.Connection, worker: WorkerId, after: int, limit: int) -> list[JournalRow]:
+    """Return the commits of a worker."""
+    return [JournalRow(*row) for row in database.execute(SQL["journal_tail"], (worker, after, limit))]
+
+
+def last_seq(database: sqlite3.Connection) -> int:
+    """Return the number of the newest commit of all runs."""
+    (seq,) = database.execute(SQL["journal_last"]).fetchone()
+    return int(seq)
+
+
+def read_blobs(database: sqlite3.Connection, run: RunId) -> Mapping[str, bytes]:
+    """Return a run's large values."""
+    return dict(database.execute(SQL["blob_select"], (run,)))
+
+
+def read_inbox(database: sqlite3.Connection, run: RunId, now: Instant) -> list[InboxRow]:
+    """Return a run's arrivals that may be taken."""
+    return [InboxRow(*row) for row in database.execute(SQL["inbox_select"], (run, now))]
+
+
+def read_woken(database: sqlite3.Connection, worker: WorkerId, now: Instant) -> dict[RunId, int]:
+    """Return the runs of a worker that have arrivals, with their jobs' wakes."""
+    return dict(database.execute(SQL["job_woken"], (worker, now)))
+
+
+def next_due(database: sqlite3.Connection) -> Instant | None:
+    """Return the earliest instant that an arrival waits for."""
+    (due,) = database.execute(SQL["inbox_due_next"]).fetchone()
+    return None if due is None else int(due)
+
+
+def read_workers(database: sqlite3.Connection) -> list[WorkerRow]:
+    """Return all workers."""
+    return [codec.worker_row(row) for row in database.execute(SQL["worker_select"])]
+
+
+def find_runs(database: sqlite3.Connection, query: RunQuery) -> list[RunRow]:
+    """Return the runs that match, in order.
+
+    Each status is read along its own index, so that the rows come sorted and no more than `limit` of each are touched.
+    """
+    way = "ASC" if query.ascending else "DESC"
+    found = []
+    with snapshot(database):
+        for status in _statuses(query):
+            where, values, at, id_ = _filter(query, status, cursor=True)
+            sql = f"{SQL['run_list']}{where} ORDER BY {at} {way}, {id_} {way} LIMIT ?"
+            found.append([codec.run_row(row) for row in database.execute(sql, (*values, query.limit))])
+    merged = heapq.merge(*found, key=lambda row: (row.created_at, row.id), reverse=not query.ascending)
+    return list(itertools.islice(merged, query.limit))
+
+
+def count_runs(database: sqlite3.Connection, query: RunQuery) -> int:
+    """Return how many runs match."""
+    total = 0
+    with snapshot(database):
+        for status in _statuses(query):
+            where, values, _, _ = _filter(query, status, cursor=False)
+            (count,) = database.execute(SQL["run_count"] + where, values).fetchone()
+            total += count
+    return total
+
+
+def find_faults(database: sqlite3.Connection) -> list[str]:
+    """Return what is wrong with the database."""
+    faults = [text for (text,) in database.execute("PRAGMA integrity_check") if text != "ok"]
+    faults += [
+        f"{table}: row {row} belongs to no row of {parent}"
+        for table, row, parent, _ in database.execute("PRAGMA foreign_key_check")
+    ]
+    return faults + [
+        f"run {run}: its journal has a gap" for (run,) in database.execute(SQL["journal_broken"])
+    ]
+
+
+def _statuses(query: RunQuery) -> Sequence[RunStatus | None]:
+    """Return the statuses to read one by one. A workflow alone is indexed by status, too, hence all of them."""
+    if query.status:
+        return sorted(query.status)
+    return list(RunStatus) if query.workflow is not None and not query.tags else [None]
+
+
+def _filter(query: RunQuery, status: RunStatus | None, *, cursor: bool) -> tuple[str, list[Any], str, str]:
+    """Return the conditions, their values, and the columns to sort by: those of the index that is walked.
+
+    The texts are constants; only values come from the query.
+    """
+    join, at, id_ = "", "r.created_at", "r.id"
+    clauses: list[str] = []
+    values: list[Any] = []
+
+    def add(clause: str, *given: Any) -> None:
+        clauses.append(clause)
+        values.extend(given)
+
+    if query.tags:
+        join, at, id_ = " JOIN run_tags AS first ON first.run = r.id", "first.created_at", "first.run"
+        add("first.tag = ?", query.tags[0])
+    for tag in query.tags[1:]:
+        add("EXISTS (SELECT 1 FROM run_tags WHERE tag = ? AND created_at = r.created_at AND run = r.id)", tag)
+    if query.workflow is not None:
+        add("r.workflow = ?", query.workflow)
+    if status is not None:
+        add("r.status = ?", status.value)
+    if query.since is not None:
+        add(f"{at} >= ?", query.since)
+    if query.until is not None:
+        add(f"{at} < ?", query.until)
+    if cursor and query.after is not None:
+        add(f"({at}, {id_}) {'>' if query.ascending else '<'} (?, ?)", *query.after)
+    return f"{join} WHERE {' AND '.join(clauses)}" if clauses else "", values, at, id_
