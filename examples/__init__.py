@@ -1,0 +1,1 @@
+"""Worked examples; each folder runs by itself, see README.md."""

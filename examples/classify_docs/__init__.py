@@ -1,0 +1,1 @@
+"""Classify the security marking of scanned PDF documents: a durable step for each page."""
