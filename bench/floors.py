@@ -1,0 +1,166 @@
+"""What Holdfast promises of its speed: ratios to what ran beside it in the same round, wherever one exists.
+
+A floor is a promise, a goal is an aim. Each is read once per round from that round's cells; the report takes
+the median and shows the range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from bench.plan import steps_key
+
+Round = Mapping[str, Mapping[str, float]]  # cell key -> metric -> value
+
+NODES = 10
+WAITING_RUNS = 100_000
+MEBIBYTE = 2**20
+
+
+@dataclass(frozen=True)
+class Floor:
+    group: str
+    title: str
+    read: Callable[[Round], float]  # KeyError: a cell is missing
+    limit: float
+    at_least: bool = False  # else: at most
+    goal: bool = False
+    unit: str = "x"
+
+    def value(self, results: Round) -> float | None:
+        try:
+            return self.read(results)
+        except KeyError:
+            return None
+
+    def reached(self, value: float) -> bool:
+        return value >= self.limit if self.at_least else value <= self.limit
+
+
+def rate(results: Round, engine: str, concurrency: int) -> float:
+    return results[steps_key(engine, concurrency)]["steps_per_second"]
+
+
+def over(engine: str, *others: str, concurrency: int) -> Callable[[Round], float]:
+    """How many times the best of the others `engine` is, in steps per second."""
+    return lambda results: (
+        rate(results, engine, concurrency) / max(rate(results, other, concurrency) for other in others)
+    )
+
+
+def metric(key: str, name: str) -> Callable[[Round], float]:
+    return lambda results: results[key][name]
+
+
+def quotient(above: Callable[[Round], float], below: Callable[[Round], float]) -> Callable[[Round], float]:
+    return lambda results: above(results) / below(results)
+
+
+STEP_OVER_BARE = quotient(metric("holdfast file @1", "p50_ms"), metric("sqlite single", "p50_ms"))
+DURABLE_LANGGRAPH = ("langgraph AsyncSqliteSaver", "langgraph SqliteSaver")
+
+FLOORS = (
+    Floor(
+        "kernel",
+        "100 runs, steps/s over AsyncSqliteSaver",
+        over("holdfast file", "langgraph AsyncSqliteSaver", concurrency=100),
+        20,
+        at_least=True,
+    ),
+    Floor(
+        "kernel",
+        "100 runs, steps/s over the best LangGraph saver",
+        over("holdfast file", *DURABLE_LANGGRAPH, concurrency=100),
+        20,
+        at_least=True,
+        goal=True,
+    ),
+    Floor(
+        "kernel",
+        "100 runs, steps/s over DBOS's better API",
+        over("holdfast file", "dbos async", "dbos sync", concurrency=100),
+        30,
+        at_least=True,
+    ),
+    Floor("kernel", "1 run, p50 of a step over a bare INSERT+COMMIT", STEP_OVER_BARE, 2.5),
+    Floor("kernel", "1 run, p50 of a step over a bare INSERT+COMMIT", STEP_OVER_BARE, 1.5, goal=True),
+    Floor(
+        "kernel",
+        f"1 run of {NODES} steps, commits",
+        metric("holdfast file @1", "commits_per_run"),
+        NODES + 1,
+        unit="",
+    ),
+    Floor(
+        "kernel",
+        "100 runs, commits per step",
+        metric("holdfast file @100", "commits_per_step"),
+        0.05,
+        unit="",
+    ),
+    Floor(
+        "kernel",
+        ":memory:, 1 run, steps/s over LangGraph without a checkpointer",
+        over("holdfast :memory:", "langgraph none", concurrency=1),
+        2,
+        at_least=True,
+    ),
+    Floor(
+        "kernel",
+        ":memory:, 100 runs, steps/s over LangGraph without a checkpointer",
+        over("holdfast :memory:", "langgraph none", concurrency=100),
+        2,
+        at_least=True,
+    ),
+    Floor(
+        "fanout",
+        "fan-out to 1,000, time over LangGraph's",
+        quotient(metric("fan-out 1,000 holdfast", "seconds"), metric("fan-out 1,000 langgraph", "seconds")),
+        0.2,
+    ),
+    Floor("fanout", "fan-out to 1,000, commits", metric("fan-out 1,000 holdfast", "commits"), 30, unit=""),
+    Floor(
+        "fanout",
+        "10,000 arrivals over 1,000, time",
+        quotient(metric("fan-out 10,000 holdfast", "seconds"), metric("fan-out 1,000 holdfast", "seconds")),
+        15,
+    ),
+    Floor(
+        "state",
+        "1 MB state, 1 KB changed, row data per step",
+        lambda results: results["1 MB state holdfast"]["row_bytes_per_step"] / 1024,
+        4,
+        unit="KB",
+    ),
+    Floor(
+        "reload",
+        "10,000 steps from the journal alone",
+        metric("reload holdfast", "journal_ms"),
+        1000,
+        unit="ms",
+    ),
+    Floor(
+        "reload",
+        "from a stored fold, of the larger of a twentieth of that and 20 ms",
+        lambda results: (
+            results["reload holdfast"]["fold_ms"] / max(results["reload holdfast"]["journal_ms"] / 20, 20)
+        ),
+        1,
+    ),
+    Floor(
+        "waiting",
+        "100,000 runs in back-off, memory added",
+        lambda results: (
+            results["waiting holdfast"]["added_mb"] * WAITING_RUNS / results["waiting holdfast"]["runs"]
+        ),
+        50,
+        unit="MB",
+    ),
+    Floor(
+        "imports",
+        "import holdfast over import langgraph.graph",
+        quotient(metric("imports", "holdfast_ms"), metric("imports", "langgraph_ms")),
+        1 / 3,
+    ),
+)
