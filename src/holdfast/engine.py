@@ -30,7 +30,7 @@ from holdfast.model.values import decode, encode
 from holdfast.reading import ALL, Reading
 from holdfast.run import Run
 from holdfast.runtime.assembly import Assembly
-from holdfast.runtime.clock import Clock, SystemClock, new_id
+from holdfast.runtime.clock import Clock, SharedClock, SystemClock, new_id
 from holdfast.runtime.host import Host
 from holdfast.runtime.observers import Observer
 from holdfast.services import Runtime
@@ -74,9 +74,9 @@ class Engine(Reading):
         self.url: Final = store_url(url)
         self.runtime = runtime or Runtime()
         self.registry = registry or registries.default
-        self._clock: Final[Clock] = clock or SystemClock()
         self._host: Final = host or Host()
         self._store: Store = store or open_store(self.url)
+        self._clock: Final[Clock] = SharedClock(clock or SystemClock(), self._store.now)
         self._given_observers = tuple(observers)
         self._provider = secrets
         self._workers = workers

@@ -74,6 +74,8 @@ class Feed:
         self.capacity = capacity
         self.head = 0
         """The number of the next commit."""
+        self.readers = 0
+        """How many cursors walk the ring; without any, nothing is kept."""
         self._max_bytes = max_bytes
         self._ring: deque[Entry] = deque()
         self._bytes = 0
@@ -91,7 +93,10 @@ class Feed:
         Call it in order per run. A commit without facts wakes its waiters and has no place in the ring.
         """
         if commit.facts:
-            self._keep(commit)
+            if self.readers:
+                self._keep(commit)
+            else:
+                self.head += 1
         if cause is not None:
             self._remember(commit.run, cause)
         if self._waiting:
@@ -185,6 +190,7 @@ class Cursor:
 
     def __init__(self, feed: Feed, store: Source, worker: WorkerId, name: str) -> None:
         """Begin after what is in the feed. `worker` is who publishes there, and did so from its first commit on."""
+        feed.readers += 1
         self.name = name
         self._feed = feed
         self._store = store

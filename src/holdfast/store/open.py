@@ -22,10 +22,18 @@ def open_store(url: str, clock: Callable[[], Instant] | None = None) -> Store:
     return SqliteStore(path, clock or system_clock)
 
 
-def missing_file(url: str) -> Path | None:
-    """Return the file that opening this store would make; None when the database is there, or is none in a file."""
+def file_of(url: str) -> Path | None:
+    """Return the file that holds the database; None when it is not in a file."""
     path = _sqlite_path(url)
-    return None if path == ":memory:" or Path(path).exists() else Path(path).absolute()
+    return None if path == ":memory:" else Path(path).absolute()
+
+
+def schema_of(url: str) -> tuple[int, int]:
+    """Return the number of a database's schema, 0 when it has none, and that of this code. Changes nothing."""
+    path = _sqlite_path(url)
+    from holdfast.store.sqlite.connection import read_schema  # noqa: PLC0415 - as above
+
+    return read_schema(path)
 
 
 def _sqlite_path(url: str) -> str:

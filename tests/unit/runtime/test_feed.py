@@ -116,6 +116,7 @@ def test_the_exception_that_failed_a_run_is_kept_for_a_while() -> None:
 
 def test_the_ring_keeps_the_last_commits_by_number() -> None:
     feed = Feed(capacity=3)
+    feed.readers = 1
     for number in range(5):
         feed.publish(commit("r1", number))
     assert (feed.oldest, feed.head) == (2, 5)
@@ -126,8 +127,15 @@ def test_the_ring_keeps_the_last_commits_by_number() -> None:
             feed[number]
 
 
+def test_without_a_reader_nothing_is_kept() -> None:
+    feed = Feed()
+    feed.publish(commit("r1", 0))
+    assert (feed.head, feed.oldest) == (1, 1)
+
+
 def test_large_values_leave_the_ring_early() -> None:
     feed = Feed(max_bytes=1000)
+    feed.readers = 1
     for number in range(5):
         feed.publish(commit("r1", number, blobs={"h": b"x" * 300}))
     assert (feed.oldest, feed.head) == (2, 5)

@@ -203,8 +203,17 @@ class StateGraph:
     @cached_property
     def hash(self) -> str:
         """A text that changes with the structure. Read it when the graph is built."""
-        structure = msgspec.json.encode(self.to_dict())
-        return hashlib.blake2b(structure, digest_size=12).hexdigest()
+        return _hash_of(self._shape())
+
+    def _shape(self) -> tuple[Any, ...]:
+        """Return the structure as nested tuples, which are cheap to make and to compare."""
+        edges = [(source, e.target, e.name, e.when is None) for source, es in self.edges.items() for e in es]
+        routers = [
+            (source, r.name, tuple(r.targets.values())) for source, rs in self.routers.items() for r in rs
+        ]
+        joins = [(j.key,) for j in self.joins]
+        reducers = tuple(sorted(self.schema.reducers)) if self.schema else ()
+        return (self.name, tuple(self.nodes), tuple(edges), tuple(routers), tuple(joins), reducers)
 
     def to_mermaid(self) -> str:
         """Return the graph as Mermaid text."""
@@ -236,6 +245,11 @@ class StateGraph:
     def __repr__(self) -> str:
         """Show name and size."""
         return f"StateGraph({self.name!r}, {len(self.nodes)} nodes)"
+
+
+@lru_cache(maxsize=1024)
+def _hash_of(shape: tuple[Any, ...]) -> str:
+    return hashlib.blake2b(msgspec.json.encode(shape), digest_size=12).hexdigest()
 
 
 @lru_cache(maxsize=4096)

@@ -74,7 +74,7 @@ class CheckpointConfig(Config):
 
 
 class GraphConfig(Config):
-    """A graph's settings. `max_iterations` bounds how many nodes a run may run; it counts on over resumes."""
+    """A graph's settings. `max_iterations` bounds the rounds of a run, however wide; it counts on over resumes."""
 
     name: str | None
     observer: str

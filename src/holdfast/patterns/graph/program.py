@@ -129,10 +129,9 @@ class GraphProgram:
     def _enter(self, progress: GraphProgress, fact: facts.StepScheduled) -> None:
         if progress.merged:
             progress.members, progress.results, progress.merged = {}, {}, False
-        progress.members[fact.step] = fact.name
-        if fact.name != START:
             progress.iterations += 1
-            progress.visits[fact.name] = fact.iteration
+        progress.members[fact.step] = fact.name
+        progress.visits[fact.name] = fact.iteration
         if progress.joined:
             for join in self.graph.joins:
                 if join.target == fact.name:
@@ -275,8 +274,7 @@ class GraphProgram:
         scheduled = self._schedule(progress, targets, sends)
         if scheduled:
             limit = graph.config.max_iterations
-            over = progress.iterations + len(scheduled) > limit
-            return _exceeded(limit) if over else wanted + scheduled
+            return _exceeded(limit) if progress.iterations >= limit else wanted + scheduled
         if not ending:
             raise EdgeFault("no way on", self._stuck(progress))
         return [*wanted, commands.CompleteRun(self._packed(progress.state))]
@@ -414,7 +412,7 @@ def _raws(values: Mapping[str, Any]) -> dict[str, msgspec.Raw]:
 
 
 def _exceeded(limit: int) -> Sequence[commands.Command]:
-    """Return the end of a run that would run more nodes than its graph allows."""
+    """Return the end of a run that would go more rounds than its graph allows."""
     message = f"max iterations ({limit}) exceeded"
     return (commands.FailRun(facts.ErrorInfo(code="max_iterations", message=message, type="MaxIterations")),)
 

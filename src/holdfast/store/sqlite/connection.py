@@ -97,6 +97,20 @@ def upgrade(connection: sqlite3.Connection, path: str, now: int) -> None:
         raise explained(error, path) from error
 
 
+def read_schema(path: str) -> tuple[int, int]:
+    """Return the number of a file's schema, 0 when it has none, and that of this code. Changes nothing."""
+    newest = load_migrations(_MIGRATIONS)[-1].version
+    if path == MEMORY:
+        return newest, newest
+    try:
+        _examine(Path(path))
+        uri = f"{Path(path).absolute().as_uri()}?mode=ro"
+        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=5.0)) as connection:
+            return max((version for version, _ in _applied(connection)), default=0), newest
+    except sqlite3.Error as error:
+        raise explained(error, path) from error
+
+
 def _applied(connection: sqlite3.Connection) -> list[tuple[int, int]]:
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'schema_version'").fetchone():
         return []

@@ -41,18 +41,25 @@ _WEIGHT: Final = 0.1
 class _Call:
     """One caller's writes: all in one transaction with those of others, or none."""
 
-    __slots__ = ("answer", "count", "future", "write")
+    __slots__ = ("answer", "commits", "future", "write")
 
     def __init__(
         self,
-        write: Callable[[sqlite3.Connection], Any],
         future: asyncio.Future[Any],
-        count: Callable[[Any], None] | None,
+        commits: Sequence[Commit] = (),
+        write: Callable[[sqlite3.Connection], Any] | None = None,
     ) -> None:
-        self.write = write
         self.future = future
-        self.count = count
+        self.commits = commits
+        self.write = write
         self.answer: Any = None
+
+    def run(self, database: sqlite3.Connection) -> None:
+        """Write; again when the transaction must be redone."""
+        if self.write is None:
+            self.answer = [write_commit(database, commit) for commit in self.commits]
+        else:
+            self.answer = self.write(database)
 
 
 class _Group:
@@ -93,18 +100,20 @@ class Writer:
 
     def commit(self, commits: Sequence[Commit]) -> asyncio.Future[list[Committed | Conflict]]:
         """Return the future answers to these commits."""
-        return self.submit(
-            lambda database: [write_commit(database, commit) for commit in commits], self._count
-        )
+        future: asyncio.Future[list[Committed | Conflict]] = self._loop.create_future()
+        self._gather(_Call(future, commits))
+        return future
 
-    def submit(
-        self, write: Callable[[sqlite3.Connection], T], count: Callable[[T], None] | None = None
-    ) -> asyncio.Future[T]:
+    def submit(self, write: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
         """Return the future answer of `write`, which runs in the next transaction, and again if that must be redone."""
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._gather(_Call(future, write=write))
+        return future
+
+    def _gather(self, call: _Call) -> None:
         if self._closed:
             raise StoreUnavailable(f"the store {self._path} is closed", fix="Open it again.")
-        future: asyncio.Future[T] = self._loop.create_future()
-        self._gathering.append(_Call(write, future, count))
+        self._gathering.append(call)
         if not self._flushing:
             self._flushing = True
             if self._alone and not self._turn_taken:
@@ -114,7 +123,6 @@ class Writer:
             else:
                 self._alone = self._alone and not self._turn_taken
                 self._loop.call_soon(self._flush)
-        return future
 
     def _end_turn(self) -> None:
         self._turn_taken = False
@@ -154,12 +162,12 @@ class Writer:
             if group.apart:
                 self._write_apart(call)
             else:
-                call.answer = call.write(connection)
+                call.run(connection)
 
     def _write_apart(self, call: _Call) -> None:
         self.connection.execute("SAVEPOINT call")
         try:
-            call.answer = call.write(self.connection)
+            call.run(self.connection)
         except Exception as error:
             if isinstance(error, sqlite3.Error) and is_unavailable(error):
                 raise
@@ -212,8 +220,8 @@ class Writer:
         for call in group.calls:
             answer = call.answer if error is None else self._refusal(error)
             failed = isinstance(answer, Exception)
-            if call.count is not None and not failed:
-                call.count(answer)
+            if call.commits and not failed:
+                self._count(answer)
             if call.future.done():
                 continue  # the caller was cancelled
             if failed:
@@ -229,7 +237,7 @@ class Writer:
 
     def _count(self, answers: Sequence[Committed | Conflict]) -> None:
         for answer in answers:
-            if isinstance(answer, Committed):
+            if type(answer) is Committed:
                 self._stats.commits += 1
                 self._stats.bytes += answer.size
 
