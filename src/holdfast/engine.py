@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Final, Literal, Self
@@ -42,6 +42,8 @@ logger: Final = logging.getLogger("holdfast")
 
 UNENDED: Final = ALL - ENDED
 CANCEL_GRACE: Final = 5.0
+MOST_SECONDS: Final = 100 * 365 * 86_400
+MOST_PRIORITY: Final = 2**31
 
 SecretProvider = Callable[[Run, str], "str | None"]
 
@@ -181,17 +183,18 @@ class Engine(Reading):
         if known and (parts.worker is None or (queue or definition.queue) not in parts.worker.queues):
             raise SecretsNeedWorker
         now = self._clock.now()
-        limit = definition.timeout if timeout is None else seconds(timeout)
+        limit = definition.timeout if timeout is None else _duration("timeout", timeout)
+        wait = 0.0 if delay is None else _duration("delay", delay)
         started = facts.RunStarted(
             at=now,
             workflow=definition.name,
             version=definition.version,
             queue=queue or definition.queue,
-            priority=definition.priority if priority is None else priority,
-            tags=tuple(tags or ()),
+            priority=definition.priority if priority is None else _whole("priority", priority),
+            tags=_tags(tags),
             secrets=known.names,
             deadline=0 if limit is None else now + microseconds(limit),
-            not_before=0 if not delay else now + microseconds(delay),
+            not_before=now + microseconds(wait) if wait else 0,
             data=encoded,
         )
         before = self._secrets.get(run_id)
@@ -377,3 +380,29 @@ class Engine(Reading):
                 "the secrets function raised for secret %s of run %s; the run waits", name, row.id
             )
             return None
+
+
+def _duration(field: str, given: object) -> float:
+    """Return a duration in seconds; refuses what is none, naming the field."""
+    if isinstance(given, timedelta) or (isinstance(given, int | float) and not isinstance(given, bool)):
+        duration = seconds(given)
+        if 0 <= duration < MOST_SECONDS:
+            return duration
+    raise PayloadRejected(
+        f"{field}={given!r:.80}", field=field, fix="Give seconds or a timedelta, not negative."
+    )
+
+
+def _whole(field: str, given: object) -> int:
+    if isinstance(given, int) and not isinstance(given, bool) and abs(given) <= MOST_PRIORITY:
+        return given
+    raise PayloadRejected(f"{field}={given!r:.80}", field=field, fix="Give a whole number.")
+
+
+def _tags(given: object) -> tuple[str, ...]:
+    tags = () if given is None else given
+    if isinstance(tags, Sequence | Set) and not isinstance(tags, str):
+        texts = tuple(tag for tag in tags if isinstance(tag, str) and tag)
+        if len(texts) == len(tags):
+            return texts
+    raise PayloadRejected(f"tags={given!r:.80}", field="tags", fix='Give a list of texts: tags=["nightly"].')

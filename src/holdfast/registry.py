@@ -79,7 +79,9 @@ default: Final = Registry()
 def as_workflow(workflow: Any, name: str | None = None, description: str = "") -> Workflow:
     """Return what a builder, a factory or a workflow is as a named workflow."""
     if isinstance(workflow, StateGraph):
-        return from_graph(workflow, name, description)
+        if name is None and workflow.workflow is None:
+            workflow.workflow = from_graph(workflow)
+        return workflow.workflow if name is None else from_graph(workflow, name, description)
     if all(hasattr(workflow, attribute) for attribute in ("open", "check", "schema", "name")):
         made: Workflow = workflow
         return made

@@ -62,6 +62,8 @@ class StateGraph:
         self.edges: Final[dict[str, list[Edge]]] = {}
         self.routers: Final[dict[str, list[Router]]] = {}
         self.joins: Final[list[Join]] = []
+        self.workflow: Any = None
+        """The workflow that runs this graph, once an engine was given the graph itself."""
 
     def add_node(
         self,
