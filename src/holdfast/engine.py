@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Final, Literal, Self
@@ -281,13 +282,13 @@ class Engine(Reading):
 
     async def cancel(self, id: RunId, reason: str = "") -> Run:
         """Ask a run to end, wherever it is driven; stored at once. Changes nothing on an ended one."""
-        fact = facts.CancelRequested(reason=reason, key=f"cancel:{new_id(self._clock)}")
+        fact = facts.CancelRequested(reason=facts.readable(reason), key=f"cancel:{new_id(self._clock)}")
         await self._deliver(id, fact, fact.key, UNENDED)
         return await self.get(id)
 
     async def pause(self, id: RunId, reason: str = "") -> Run:
         """Let nothing new start until the run is resumed; running steps end. Changes nothing on an ended one."""
-        fact = facts.RunPaused(reason=reason, key=f"pause:{new_id(self._clock)}")
+        fact = facts.RunPaused(reason=facts.readable(reason), key=f"pause:{new_id(self._clock)}")
         await self._deliver(id, fact, fact.key, UNENDED - {RunStatus.PAUSED})
         return await self.get(id)
 
@@ -401,7 +402,7 @@ def _whole(field: str, given: object) -> int:
 
 def _tags(given: object) -> tuple[str, ...]:
     tags = () if given is None else given
-    if isinstance(tags, Sequence | Set) and not isinstance(tags, str):
+    if isinstance(tags, Sequence | AbstractSet) and not isinstance(tags, str):
         texts = tuple(tag for tag in tags if isinstance(tag, str) and tag)
         if len(texts) == len(tags):
             return texts

@@ -22,7 +22,6 @@ from holdfast.model.run import ENDED, RunRow, RunStatus
 from holdfast.registry import Registry
 from holdfast.run import Page, Run, WorkflowInfo
 from holdfast.runtime.assembly import Assembly
-from holdfast.runtime.held import Held
 from holdfast.runtime.loading import Loaded, load_run
 from holdfast.services import Runtime
 from holdfast.store.port import RunQuery, Store
@@ -61,14 +60,11 @@ class Reading(ABC):
 
     async def result(self, id: RunId, timeout: float | timedelta | None = None) -> Any:
         """Wait until the run has ended and return its result; raises RunFailed, RunCancelled, RunTimedOut."""
-        async with asyncio.timeout(None if timeout is None else seconds(timeout)):
-            held = await self._driven(id)
-            if held is not None:
-                ended: Any = held.ledger.ended
-                blobs: Mapping[str, bytes] = held.blobs
-            else:
-                row = await self._ended(id)
-                ended, blobs = await self._last(row)
+        if timeout is None:
+            ended, blobs = await self._end_of(id)
+        else:
+            async with asyncio.timeout(seconds(timeout)):
+                ended, blobs = await self._end_of(id)
         match ended:
             case facts.RunCompleted():
                 return reader(blobs)(ended.data)
@@ -78,16 +74,15 @@ class Reading(ABC):
                 raise await self._failure(id, ended.error)
         raise RunNotFound(f"run {id!r} has no end in its journal")
 
-    async def _driven(self, run: RunId) -> Held | None:
-        """Wait while the run is driven here; return it when it ended so, which spares looking it up."""
+    async def _end_of(self, run: RunId) -> tuple[Any, Mapping[str, bytes]]:
+        """Wait for the run's end; return its last fact and the large values. A run that is driven here tells itself."""
         worker = self._open.worker
         held = None if worker is None else worker.held.get(run)
-        if worker is None or held is None:
-            return None
-        task = worker.driving(run)
-        if task is not None:
-            await asyncio.wait((task,))
-        return held if held.ledger.ended is not None and held.committed else None
+        if held is not None:
+            await held.over()
+            if held.ledger.ended is not None and held.committed:
+                return held.ledger.ended, held.blobs
+        return await self._last(await self._ended(run))
 
     async def _ended(self, run: RunId) -> RunRow:
         parts = self._open

@@ -45,13 +45,14 @@ def advance(
 def wanted(program: Program[P], progress: P, now: Instant) -> Sequence[commands.Command]:
     """Return the program's commands as far as a delay, a pause, a cancel or the end lets them pass.
 
-    What was earned counts first: a completion or failure decided in the same advance as a cancel wins.
+    What was earned counts first: a completion that is decided in the same advance as a cancel wins, and so does the
+    failure of a step that nobody had asked to end.
     """
     ledger: Ledger = progress.ledger
     if ledger.ended is not None:
         return ()
     if ledger.cancelling is not None:
-        passing = [c for c in program.decide(progress) if _ends(c) or _shielded(c)]
+        passing = [c for c in program.decide(progress) if _earned(c, ledger) or _shielded(c)]
         return passing or ledger.stopping()
     if ledger.paused is not None:
         return [c for c in program.decide(progress) if _shielded(c)]
@@ -60,8 +61,12 @@ def wanted(program: Program[P], progress: P, now: Instant) -> Sequence[commands.
     return program.decide(progress)
 
 
-def _ends(command: commands.Command) -> bool:
-    return isinstance(command, commands.CompleteRun | commands.FailRun)
+def _earned(command: commands.Command, ledger: Ledger) -> bool:
+    if isinstance(command, commands.CompleteRun):
+        return not ledger.asked
+    return isinstance(command, commands.FailRun) and (
+        not ledger.asked or any(step.failed for step in ledger.unresolved.values())
+    )
 
 
 def _shielded(command: commands.Command) -> bool:

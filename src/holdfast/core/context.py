@@ -19,6 +19,7 @@ class Attempting(Protocol):
 
     run: RunId
     step: OpenStep
+    attempt: int
     services: Any
     secrets: Mapping[str, str]
     told: bool
@@ -55,7 +56,7 @@ class StepContext:
     @property
     def attempt(self) -> int:
         """The number of this attempt, from 1; it rises at every start of the code."""
-        return self._of.step.attempt
+        return self._of.attempt
 
     @property
     def runtime(self) -> Any:

@@ -40,7 +40,8 @@ class OpenStep(msgspec.Struct, gc=False):
 class Ledger(msgspec.Struct, gc=False):
     """See the module. `position` counts the facts absorbed, `now` is the instant of the latest one.
 
-    `begins` is when a run that was started with a delay may begin; 0 once it has.
+    `begins` is when a run that was started with a delay may begin; 0 once it has. `asked` tells that a cancel of the
+    run met open steps, which were asked to end.
     """
 
     position: int = 0
@@ -52,6 +53,7 @@ class Ledger(msgspec.Struct, gc=False):
     keys: set[str] = set()
     paused: facts.RunPaused | None = None
     cancelling: facts.CancelRequested | None = None
+    asked: bool = False
     fault: facts.ErrorInfo | None = None
     ended: facts.RunCompleted | facts.RunFailed | facts.RunCancelled | None = None
 
@@ -116,6 +118,7 @@ def _cancel_requested_of_step(ledger: Ledger, fact: facts.StepCancelRequested) -
     step = ledger.open.get(fact.step)
     if step is not None:
         step.cancelling = True
+        ledger.asked = ledger.asked or ledger.cancelling is not None
 
 
 def _completed(ledger: Ledger, fact: facts.StepCompleted) -> None:
@@ -159,6 +162,7 @@ def _paused(ledger: Ledger, fact: facts.RunPaused) -> None:
 def _resumed(ledger: Ledger, fact: facts.RunResumed) -> None:
     _remember(ledger, fact.key)
     ledger.paused = ledger.cancelling = ledger.fault = ledger.ended = None
+    ledger.asked = False
     for name, attempt in fact.reopened:
         step = ledger.unresolved.pop(name, None)
         if step is not None:

@@ -169,6 +169,15 @@ class Workflow(Protocol):
         """
 
 
+FOLDS: Final = 1
+"""The form of stored folds; raise it when a progress is encoded differently, and older folds are passed over."""
+
+
+def fold_key(program: Program[Any]) -> str:
+    """Return what a stored fold must carry to be of use to this program: its hash, and the form of folds."""
+    return f"{program.hash}/{FOLDS}"
+
+
 def fold(program: Program[P], progress: P, journal: Sequence[Fact]) -> P:
     """Return the progress after more facts."""
     evolve = program.evolve

@@ -32,6 +32,11 @@ class ErrorInfo(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     attempt: int = 0
 
 
+def readable(text: str) -> str:
+    """Return text that can be stored: what is no Unicode, as in the name of a file that is no UTF-8, is escaped."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 class EdgeTried(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One edge that a decision looked at; `count` is how many items of a fan-out went along it."""
 

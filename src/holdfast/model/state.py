@@ -313,12 +313,14 @@ def reference(raw: Raw) -> str | None:
     return data[9:-2].decode() if data.startswith(b'{"$ref":"') else None
 
 
-def split_large(values: Mapping[str, Raw], limit: int = LARGE) -> tuple[dict[str, Raw], dict[str, bytes]]:
+def split_large(values: dict[str, Raw], limit: int = LARGE) -> tuple[dict[str, Raw], dict[str, bytes]]:
     """Return `values` with those of more than `limit` bytes as references, and the large ones by their hash.
 
     Equal values have equal hashes, so they are kept once. No value of a user looks like a reference: a dict with such
     a key is encoded in another form.
     """
+    if all(len(raw) <= limit for raw in values.values()):
+        return values, {}
     small, large = {}, {}
     for key, raw in values.items():
         if memoryview(raw).nbytes <= limit:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -12,7 +12,7 @@ import msgspec
 from holdfast.core.effects import Holding
 from holdfast.core.ledger import Ledger
 from holdfast.core.program import Blobs, Program, Workflow
-from holdfast.errors import PayloadRejected, StoreError
+from holdfast.errors import PayloadRejected, StoreError, StoreUnavailable
 from holdfast.model import facts
 from holdfast.model.commit import Commit, Committed, Conflict
 from holdfast.model.ids import RunId
@@ -87,7 +87,9 @@ class Assembly:
         """Stop, in the order that loses nothing: first the work, then who watches it."""
         await self._pulse.close()
         if self._late:
-            await asyncio.wait(self._late)
+            _, waiting = await asyncio.wait(self._late, timeout=grace)
+            for task in waiting:
+                task.cancel()
         if self.worker is not None:
             await self.worker.close(grace)
         self._executor.close()
@@ -153,11 +155,19 @@ class Assembly:
             (answer,) = await self._store.commit((commit,))
         except asyncio.CancelledError:
             # Who asked is gone, the commit is on its way, and a run belongs to the engine.
-            task = self._loop.create_task(self._open_late(run, commit))
-            self._late.add(task)
-            task.add_done_callback(self._late.discard)
+            self._later(self._open_late(run, commit))
+            raise
+        except StoreUnavailable:
+            self._later(
+                self._driver.settle(commit)
+            )  # should it have been written, the worker gives the run back
             raise
         return self._opened(run, commit, answer)
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
 
     async def _open_late(self, run: Held, commit: Commit) -> None:
         with contextlib.suppress(StoreError):

@@ -11,15 +11,17 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from holdfast.core.advance import advance
 from holdfast.core.effects import SHORT_WAIT, derive, opening_row, status_of, waiting_on
 from holdfast.core.ledger import Ledger
+from holdfast.core.program import fold_key
 from holdfast.errors import ConflictError, NondeterminismError, StoreUnavailable
 from holdfast.model import facts
 from holdfast.model.commit import Commit, Committed, Dequeue, Enqueue
-from holdfast.model.ids import Instant, RunId, StepId
+from holdfast.model.ids import InboxId, Instant, RunId, StepId
 from holdfast.model.run import Progress, RunRow, RunStatus
 from holdfast.runtime.clock import Clock
 from holdfast.runtime.executor import Attempt, Executor
@@ -106,9 +108,24 @@ class Driver:
         try:
             if arrivals is None:
                 self._start(run)
-                arrivals = await run.mail(self._loop)
-            while await self._turn(run, arrivals):
-                arrivals = await run.mail(self._loop)
+                arrivals = []
+            else:
+                run.post(arrivals)
+            while True:
+                if (waiter := run.waiter(self._loop)) is not None:
+                    await waiter
+                arrivals = run.take()
+                consumed = await self._inbox(run, arrivals) if run.woken else ()
+                commit = self._turn(run, arrivals, consumed)
+                if commit is not None:
+                    try:
+                        (answer,) = await self._store.commit((commit,))
+                    except StoreUnavailable:
+                        (answer,) = await self._patiently(run.id, partial(self._store.commit, (commit,)))
+                    done = answer if type(answer) is Committed else await self._own(commit)
+                    if not self._holds_on(run, commit, done):
+                        return
+                self._start(run)
         except ConflictError:
             logger.warning("run %s was taken over by another worker; its steps here are dropped", run.id)
         except Exception as error:
@@ -117,33 +134,34 @@ class Driver:
         finally:
             run.drop()
 
-    async def _turn(self, run: Held, arrivals: list[facts.Fact]) -> bool:
-        """Carry out one turn; False when the run is no longer held."""
-        consumed: tuple[int, ...] = ()
-        if run.woken:
-            run.woken = False
-            rows = await self._patiently(run.id, lambda: self._store.inbox(run.id))
-            consumed = tuple(row.id for row in rows)
-            arrivals += [facts.Journal.decode_one(row.fact) for row in rows if row.fact]
+    async def _inbox(self, run: Held, arrivals: list[facts.Fact]) -> tuple[InboxId, ...]:
+        """Add what others sent to the arrivals; returns the rows that the next commit consumes."""
+        run.woken = False
+        rows = await self._patiently(run.id, lambda: self._store.inbox(run.id))
+        arrivals += [facts.Journal.decode_one(row.fact) for row in rows if row.fact]
+        return tuple(row.id for row in rows)
+
+    def _turn(self, run: Held, arrivals: list[facts.Fact], consumed: tuple[InboxId, ...]) -> Commit | None:
+        """Advance the run; returns what is to be committed, if anything."""
         if run.backoff:
             self._due(run, arrivals)
         recorded = self._prepare(run, arrivals)
-        releasing = not run.live and not self._soon(run)
-        ended = run.progress.ledger.ended is not None
+        run.releasing = not run.live and not self._soon(run)
         taken = run.status in _UNHELD  # nothing may start before the row says that somebody has the run
-        if not (recorded or consumed or releasing or taken):
-            self._start(run)
-            return True
-        commit = self._commit(run, recorded, consumed, run.wakes if releasing and not ended else None)
-        answer = await self._surely(commit)
+        if not (recorded or consumed or run.releasing or taken):
+            return None
+        ended = run.progress.ledger.ended is not None
+        return self._commit(run, recorded, consumed, run.wakes if run.releasing and not ended else None)
+
+    def _holds_on(self, run: Held, commit: Commit, answer: Committed) -> bool:
+        """Take note that the commit is durable; False when the run is no longer held."""
         self._done(run, commit, answer)
-        if ended or answer.released:
+        if answer.released or run.progress.ledger.ended is not None:
             run.committed = True
             return False
-        if releasing:
+        if run.releasing:
             run.status = RunStatus.RUNNING  # what the store wrote: somebody woke the run meanwhile
             run.wake(answer.wakes)
-        self._start(run)
         return True
 
     def _prepare(self, run: Held, arrivals: list[facts.Fact]) -> list[facts.Fact]:
@@ -279,6 +297,7 @@ class Driver:
                 waits = CLOSE_EXTRA
         self._commits += 1
         blobs, run.blobs.fresh = run.blobs.fresh, {}
+        checkpoint = self._fold(run, recorded)
         return Commit(
             id=f"{self.worker}:{self._commits}",
             run=run.id,
@@ -296,8 +315,8 @@ class Driver:
             error=_error_of(ledger),
             progress=_progress_of(recorded),
             blobs=blobs,
-            checkpoint=self._fold(run, recorded),
-            checkpoint_hash=run.program.hash,
+            checkpoint=checkpoint,
+            checkpoint_hash="" if checkpoint is None else fold_key(run.program),
         )
 
     def _ready_job(self, run: Held) -> Enqueue:
@@ -319,20 +338,23 @@ class Driver:
         run.facts_since_fold = run.size_since_fold = 0
         return data
 
-    async def _surely(self, commit: Commit) -> Committed:
-        """Write the commit, for nothing may go on without it. Raises ConflictError when the run is not ours."""
-        try:
-            (answer,) = await self._store.commit((commit,))
-        except StoreUnavailable:
-            (answer,) = await self._patiently(commit.run, lambda: self._store.commit((commit,)))
-        if type(answer) is Committed:
-            return answer
-        # The commit may be our own, written before a connection was lost.
+    async def _own(self, commit: Commit) -> Committed:
+        """Return a commit that met a conflict as done if it was our own, written before a connection was lost.
+
+        Raises ConflictError when the run is not ours.
+        """
         row = await self._patiently(commit.run, lambda: self._store.run(commit.run))
         if row is None or row.last_commit != commit.id:
+            await self.settle(commit)
             raise ConflictError
         gone = row.status is not RunStatus.RUNNING and any(isinstance(e, Dequeue) for e in commit.effects)
         return Committed(commit.run, row.position, released=gone)
+
+    async def settle(self, commit: Commit) -> None:
+        """Show a commit whose answer was lost, if it was written all the same: observers shall miss nothing."""
+        rows = await self._patiently(commit.run, lambda: self._store.journal(commit.run, commit.position, 1))
+        if rows and (rows[0].worker, rows[0].facts) == (self.worker, facts.Journal.encode(commit.facts)):
+            self._feed.publish(commit)
 
     async def _patiently(self, run: RunId, call: Callable[[], Awaitable[T]]) -> T:
         """Call the store, again and again while it is unavailable."""
@@ -366,6 +388,7 @@ class Driver:
         lost: Sequence[facts.Fact] = (),
     ) -> None:
         """Pause a run whose program cannot be driven, by a commit that needs no program."""
+        reason = facts.readable(reason)
         self._commits += 1
         commit = Commit(
             id=f"{self.worker}:{self._commits}",
@@ -382,7 +405,9 @@ class Driver:
             error=facts.ErrorInfo(code=code, message=reason),
         )
         try:
-            await self._surely(commit)
+            (answer,) = await self._patiently(run, partial(self._store.commit, (commit,)))
+            if type(answer) is not Committed:
+                await self._own(commit)
         except ConflictError:
             return
         self._feed.publish(commit)
@@ -413,7 +438,8 @@ def lost_attempts(ledger: Ledger, now: Instant) -> list[facts.StepRetried]:
 
 def parked(reason: str, code: str = "parked", at: Instant = 0) -> facts.RunPaused:
     """Return the fact that parks a run for a person to look at."""
-    return facts.RunPaused(at=at, reason=reason, error=facts.ErrorInfo(code=code, message=reason))
+    text = facts.readable(reason)
+    return facts.RunPaused(at=at, reason=text, error=facts.ErrorInfo(code=code, message=text))
 
 
 def _error_of(ledger: Any) -> facts.ErrorInfo | None:

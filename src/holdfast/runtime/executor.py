@@ -15,6 +15,7 @@ import logging
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from holdfast.core.context import StepContext, current
@@ -51,6 +52,7 @@ class Attempt:
         "_started",
         "_task",
         "_timer",
+        "attempt",
         "error",
         "learned",
         "run",
@@ -76,6 +78,7 @@ class Attempt:
         """Prepare the attempt. `deliver` gets its progress, then its one end, on the loop."""
         self.run = run
         self.step = step
+        self.attempt = step.attempt  # the step goes on to its next attempt while this one may still run
         self.work = work
         self.services = services
         self.secrets: Mapping[str, str] = secrets
@@ -110,7 +113,7 @@ class Attempt:
         executor, work = self._executor, self.work
         self._started = executor.clock.now()
         if work.is_async:
-            self._task = executor.loop.create_task(self._run_async(), name=self.step.step)
+            self._task = executor.task(self._run_async(), name=self.step.step)
         else:
             executor.threads.run(self._run_in_thread)
         if work.timeout is not None:
@@ -167,7 +170,7 @@ class Attempt:
             else:
                 self._returned(outcome)
 
-        self._task = self._executor.loop.create_task(finish(), name=self.step.step)
+        self._task = self._executor.task(finish(), name=self.step.step)
         if self._cancelling:
             self._task.cancel()
 
@@ -224,6 +227,7 @@ class Attempt:
     def _time_out(self) -> None:
         if self._ended or self._cancelling:
             return
+        self.told = True
         error = TimeoutError(f"attempt {self.step.attempt} took longer than {self.work.timeout:g} s")
         self.error = error
         info = facts.ErrorInfo(
@@ -296,7 +300,7 @@ class Attempt:
         """Make a report a fact; at most one a second, the latest."""
         if self._ended:
             return
-        text = self._scrub(message)
+        text = facts.readable(self._scrub(message))
         step = self.step
         self._progress, first = (
             facts.StepProgressed(step=step.step, attempt=step.attempt, percent=percent, message=text),
@@ -326,6 +330,9 @@ class Executor:
     ) -> None:
         """Begin empty, on the running loop."""
         self.loop = asyncio.get_running_loop()
+        # What `loop.create_task` comes to, at half its cost, unless the user gave the loop a factory.
+        plain = self.loop.get_task_factory() is None
+        self.task = partial(asyncio.Task, loop=self.loop) if plain else self.loop.create_task
         self.clock = clock
         self.threads = threads or Threads("holdfast-step")
         self._limits = {True: async_limit, False: thread_limit}
@@ -371,9 +378,9 @@ def error_info(error: BaseException, step: OpenStep, scrub: Callable[[str], str]
     text = "".join(traceback.format_exception(error, limit=-30))
     return facts.ErrorInfo(
         code=error.code if isinstance(error, HoldfastError) else "step_failed",
-        message=scrub(message)[:MESSAGE_LIMIT],
+        message=facts.readable(scrub(message))[:MESSAGE_LIMIT],
         type=name,
-        traceback=scrub(text)[-TRACEBACK_LIMIT:],
+        traceback=facts.readable(scrub(text))[-TRACEBACK_LIMIT:],
         step=step.step,
         name=step.name,
         attempt=step.attempt,

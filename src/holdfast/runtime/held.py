@@ -20,7 +20,10 @@ class Held:
     """Everything the driver knows of a run while it drives it. Only the driver changes it."""
 
     __slots__ = (
+        "_dropped",
+        "_followers",
         "_mail",
+        "_poked",
         "_timer",
         "_waiter",
         "backoff",
@@ -39,6 +42,7 @@ class Held:
         "program",
         "progress",
         "ready",
+        "releasing",
         "secrets",
         "size_since_fold",
         "status",
@@ -78,11 +82,15 @@ class Held:
         self.causes: dict[StepId, BaseException] = {}
         self.closing = False
         self.committed = False
+        self.releasing = False
         self.woken = False
         self.facts_since_fold = 0
         self.size_since_fold = 0
         self.fold_size = 0
         self._mail: list[facts.Fact] = []
+        self._poked = False
+        self._dropped = False
+        self._followers: list[asyncio.Future[None]] = []
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -128,15 +136,26 @@ class Held:
     def poke(self) -> None:
         """Wake the driver."""
         waiter = self._waiter
-        if waiter is not None and not waiter.done():
+        if waiter is None:
+            self._poked = True
+        elif not waiter.done():
             waiter.set_result(None)
 
-    async def mail(self, loop: asyncio.AbstractEventLoop) -> list[facts.Fact]:
-        """Wait until there is mail, a wake-up or a timer, and return the arrivals."""
-        if not self._mail and not self.woken:
-            self._waiter = loop.create_future()
-            await self._waiter
-            self._waiter = None
+    def post(self, arrivals: list[facts.Fact]) -> None:
+        """Put arrivals before all others, and have the driver take a turn, also without any."""
+        self._mail[:0] = arrivals
+        self._poked = True
+
+    def waiter(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None] | None:
+        """Return what to wait for until there is mail, a wake-up or a timer; None when there is something."""
+        if self._mail or self.woken or self._poked:
+            return None
+        self._waiter = loop.create_future()
+        return self._waiter
+
+    def take(self) -> list[facts.Fact]:
+        """Return the arrivals, in order."""
+        self._waiter, self._poked = None, False
         mail, self._mail = self._mail, []
         return mail
 
@@ -161,8 +180,22 @@ class Held:
         if self.backoff:
             self._timer = loop.call_later(max(0, self.backoff[0][0] - now) / 1e6, self.poke)
 
+    def over(self) -> asyncio.Future[None]:
+        """Return what to wait for until the run is no longer held."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._dropped:
+            future.set_result(None)
+        else:
+            self._followers.append(future)
+        return future
+
     def drop(self) -> None:
-        """Stop everything that runs for it, without a fact."""
+        """Stop everything that runs for it, without a fact, and tell who waits for that."""
+        self._dropped = True
+        for follower in self._followers:
+            if not follower.done():
+                follower.set_result(None)
+        self._followers.clear()
         if self._timer is not None:
             self._timer.cancel()
         for attempt in list(self.live.values()):

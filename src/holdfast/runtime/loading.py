@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from holdfast.core.program import Blobs, Program, Workflow, fold
+from holdfast.core.program import Blobs, Program, Workflow, fold, fold_key
 from holdfast.errors import NondeterminismError, RunNotFound
 from holdfast.model import facts
 from holdfast.model.ids import RunId
@@ -45,7 +45,7 @@ async def load_run(
         raise RunNotFound(f"run {run!r} not found")
     blobs = Blobs()
     program = workflow.open(services, params_of(row), blobs)
-    stored = await store.load(run, program.hash if at is None and program.checkpoints else "")
+    stored = await store.load(run, fold_key(program) if at is None and program.checkpoints else "")
     if stored is None:
         raise RunNotFound(f"run {run!r} not found")
     blobs.update(stored.blobs)

@@ -1,4 +1,4 @@
-"""The watch over a worker: renews its lease and notices a blocked event loop, from a thread that such a loop cannot stall."""
+"""The watch over a worker: renews its lease and notices a blocked event loop, from a thread that no loop can stall."""
 
 from __future__ import annotations
 

@@ -78,6 +78,7 @@ class Worker:
         self._opened = asyncio.Event()
         self._starved = False
         self._astray: set[RunId] = set()
+        self._strays: set[RunId] = set()
 
     @property
     def id(self) -> str:
@@ -104,14 +105,14 @@ class Worker:
     async def close(self, grace: float) -> None:
         """Stop claiming, give running steps `grace` seconds, and leave every unfinished run to whoever comes next."""
         self._closing = True
+        for run in self.held.values():
+            run.close()
         self.hint()
         if self._keeper is not None:
             # Not cancelled: a claim under way would go on in the store, and nobody would know of its jobs.
             await asyncio.gather(self._keeper, return_exceptions=True)
         if self._opening:
             await self._opened.wait()
-        for run in list(self.held.values()):
-            run.close()
         tasks = list(self._tasks.values())
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=grace)
@@ -120,7 +121,7 @@ class Worker:
             await asyncio.gather(*tasks, return_exceptions=True)
         self._watch.stop()
         with contextlib.suppress(StoreError):
-            await self._store.release(self.id, [*self.held, *self._astray])
+            await self._store.release(self.id, await self._store.held(self.id))
             await self._store.enlist(msgspec.structs.replace(self._row(), stopped_at=self._store.now()))
         self.held.clear()
         if self._lock is not None:
@@ -146,8 +147,15 @@ class Worker:
 
     async def registered(self) -> None:
         """List the workflows anew and claim their jobs."""
-        await self._store.enlist(self._row())
-        self.hint()
+        while True:
+            try:
+                await self._store.enlist(self._row())
+            except StoreError as error:
+                logger.error("worker %s cannot enlist: %s", self.id, error)  # noqa: TRY400 - the text says it all
+                await asyncio.sleep(PATROL_SECONDS)
+            else:
+                self.hint()
+                return
 
     def hint(self) -> None:
         """Have the keeper look at once: something was enqueued, delivered, or a slot is free."""
@@ -166,13 +174,11 @@ class Worker:
             if self._closing and not self._opening:
                 self._opened.set()
 
-    def driving(self, run: RunId) -> asyncio.Task[None] | None:
-        """Return the task that drives the run here, if it is held."""
-        return self._tasks.get(run)
-
     def adopt(self, run: Held, arrivals: list[facts.Fact] | None = None) -> None:
         """Drive a run from here on."""
         self.held[run.id] = run
+        if self._closing:
+            run.close()
         task = self._loop.create_task(self._driver.drive(run, arrivals), name=f"run {run.id}")
         self._tasks[run.id] = task
         task.add_done_callback(lambda _: self._dropped(run))
@@ -280,14 +286,16 @@ class Worker:
 
     async def _round(self) -> None:
         if self._astray:
-            await self._store.release(self.id, list(self._astray))
-            self._astray.clear()
+            astray = list(self._astray)
+            await self._store.release(self.id, astray)
+            self._astray.difference_update(astray)
         await self._store.move_due()
         for run, wakes in (await self._store.woken(self.id)).items():
             if (held := self.held.get(run)) is not None:
                 held.wake(wakes)
         if self._loop.time() - self._patrolled > PATROL_SECONDS:
             await self._patrol()
+            await self._find_strays()
         await self._claim()
         if self._provides and self._loop.time() - self._provided > PROVIDE_SECONDS:
             self._provided = self._loop.time()
@@ -349,6 +357,12 @@ class Worker:
         if expired:
             self._tell(expired, await self._store.reclaim(expired, "expired"))
 
+    async def _find_strays(self) -> None:
+        """Give back what is ours in the store and not driven here: an answer that said so was lost."""
+        strays = set(await self._store.held(self.id)) - self.held.keys()
+        self._astray |= strays & self._strays  # at one patrol it may be a run that is being taken up
+        self._strays = strays
+
     def _tell(self, workers: list[str], runs: Any) -> None:
         if runs:
             logger.warning("worker %s died; %d of its runs go on here", ", ".join(workers), len(runs))
@@ -360,6 +374,9 @@ class Worker:
         )
         for task in self._tasks.values():
             task.cancel()
+        self._astray.update(
+            self.held
+        )  # claimed since the lease was over, some of them may be ours in the store
         self._loop.create_task(self.registered())
 
     def renew(self) -> bool:

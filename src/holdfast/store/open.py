@@ -30,10 +30,10 @@ def file_of(url: str) -> Path | None:
 
 def schema_of(url: str) -> tuple[int, int]:
     """Return the number of a database's schema, 0 when it has none, and that of this code. Changes nothing."""
-    path = _sqlite_path(url)
-    from holdfast.store.sqlite.connection import read_schema  # noqa: PLC0415 - as above
+    file = file_of(url)
+    from holdfast.store.sqlite.connection import MEMORY, read_schema  # noqa: PLC0415 - as above
 
-    return read_schema(path)
+    return read_schema(MEMORY if file is None else str(file))
 
 
 def _sqlite_path(url: str) -> str:

@@ -8,7 +8,7 @@ of the call was written unless the text says otherwise. Instants are microsecond
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -143,8 +143,9 @@ class Store(Protocol):
     url: str
     stats: StoreStats
 
-    def now(self) -> Instant:
-        """Return the store's clock."""
+    @property
+    def now(self) -> Callable[[], Instant]:
+        """The store's clock."""
 
     async def open(self) -> None:
         """Connect, and create or upgrade the schema. Raises SchemaTooNew, SchemaTooOld, StoreUnavailable."""
@@ -184,6 +185,7 @@ class Store(Protocol):
         """Take up to `limit` ready jobs of these (queue, workflow) lanes and raise the runs' epochs, atomically.
 
         - Larger priority first, then the older job.
+        - None for a worker that was reclaimed: what it took, nobody would take from it again.
         - Only jobs of runs whose format this code knows.
         - Without `suspects` only jobs with fewer than two deaths, with it only the others.
         """
@@ -193,6 +195,9 @@ class Store(Protocol):
 
     async def woken(self, worker: WorkerId) -> Mapping[RunId, int]:
         """Return runs held by the worker that have due arrivals, with their jobs' `wakes`."""
+
+    async def held(self, worker: WorkerId) -> Sequence[RunId]:
+        """Return the runs whose jobs the worker holds."""
 
     async def release(self, worker: WorkerId, runs: Sequence[RunId]) -> None:
         """Make jobs that the worker holds ready again, without a death."""

@@ -19,7 +19,6 @@ from holdfast.patterns.graph.configs import DEFAULT, GraphConfig
 from holdfast.patterns.graph.edges import Edge, Predicate, Router, predicate_name, router_of
 from holdfast.patterns.graph.nodes import Node
 
-
 _RESERVED: Final = ("timer:", "signal:")
 """How the ids of waits begin; a reader tells them from stages by that."""
 

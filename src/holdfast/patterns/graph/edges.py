@@ -13,7 +13,7 @@ import msgspec
 
 from holdfast.core.program import END
 from holdfast.errors import DefinitionError
-from holdfast.model.facts import EdgeTried
+from holdfast.model.facts import EdgeTried, readable
 from holdfast.model.state import State
 
 Predicate = Callable[[State], bool]
@@ -147,7 +147,7 @@ def _raised(what: str, name: str, error: BaseException) -> str:
     missing = (
         f"; the state has no key {error.args[0]!r}" if isinstance(error, KeyError) and error.args else ""
     )
-    return f"{label} raised {type(error).__name__}: {error}{missing}"
+    return readable(f"{label} raised {type(error).__name__}: {error}{missing}")
 
 
 def _route(source: str, router: Router, state: State) -> Chosen:

@@ -25,7 +25,7 @@ from holdfast.model.values import decode, encode_map, pack
 class Node:
     """A named function of a graph: `(state)` or `(state, step)`, plain or async, with its policies."""
 
-    __slots__ = ("fn", "is_async", "name", "order", "retry", "takes_step", "timeout")
+    __slots__ = ("fn", "is_async", "name", "order", "retry", "takes_step", "timeout", "where")
 
     def __init__(
         self,
@@ -41,6 +41,7 @@ class Node:
         if retry is not None and not isinstance(retry, RetryPolicy):
             raise DefinitionError(f"node {name!r}: retry={retry!r}", fix="Give a RetryPolicy.")
         self.name = name
+        self.where = f"node {name!r}"
         self.fn = fn
         self.order = order
         self.retry = retry
@@ -135,16 +136,17 @@ class NodeWork:
 
     def accept(self, value: Any, context: StepContext) -> Outcome:
         """Return the changed keys, encoded; refuses values that are no state, cannot be stored or hold a secret."""
-        where = f"node {self.name!r}"
+        where = self._node.where
         changes, gone = changes_of(value, self._state, where)
         if self._watch and self._state is not None:
             _refuse_mutation(self._state, changes, where)
-        learned = learned_of(value, context.secrets)
+        secrets = context.secrets
+        learned = learned_of(value, secrets)
         if not changes and not gone and learned is None:
             return _NO_CHANGE
         if self._schema is not None:
             self._schema.check({key: decode(raw) for key, raw in changes.items()})
-        return outcome_of(changes, gone, learned or context.secrets, learned, where)
+        return outcome_of(changes, gone, learned or secrets, learned, where)
 
 
 def in_development() -> bool:
@@ -171,7 +173,7 @@ def outcome_of(
 
 def learned_of(value: Any, known: Mapping[str, str]) -> Secrets | None:
     """Return the secrets of a state that a node or factory returned, when they are not those it was given."""
-    if not isinstance(value, State):
+    if type(value) is not State:
         return None
     secrets = value.known_secrets()
     return None if secrets is known or dict(secrets) == dict(known) else secrets
@@ -181,6 +183,8 @@ def changes_of(value: Any, given: State | None, where: str) -> tuple[dict[str, m
     """Return (changed keys, removed keys) of what a node or factory returned."""
     if value is None:
         return {}, ()
+    if type(value) is dict:
+        return encode_map(value, where), ()
     if isinstance(value, State):
         if given is not None and value.derived_from(given):
             return value.changes(), value.deleted()

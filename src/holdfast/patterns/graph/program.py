@@ -220,7 +220,7 @@ class GraphProgram:
             return Reduced(reducer(old.value, value))
         except (Exception, SystemExit) as error:
             message = f"the reducer of {key!r} raised {type(error).__name__}: {error} (result of {step})"
-            raise _MergeFault("reducer_failed", message, step) from error
+            raise _MergeFault("reducer_failed", facts.readable(message), step) from error
 
     def _join(self, progress: GraphProgress) -> None:
         for name in progress.members.values():

@@ -71,7 +71,9 @@ def claim(
     suspects: bool,
 ) -> list[Claimed]:
     """Take jobs for a worker; from here on no earlier holder of their runs can commit."""
-    claimed = []
+    claimed: list[Claimed] = []
+    if _is_stopped(database, worker):
+        return claimed
     for job, _, run in ready(database, lanes, limit, suspects=suspects):
         ((deaths, wakes),) = database.execute(SQL["job_hold"], (worker, job)).fetchall()
         claimed.append(Claimed(_fenced(database, run), deaths, wakes))
@@ -80,9 +82,16 @@ def claim(
 
 def claim_run(database: sqlite3.Connection, worker: WorkerId, run: RunId) -> Claimed | None:
     """Take the job of one run, unless somebody holds it or nothing is left to do."""
+    if _is_stopped(database, worker):
+        return None
     for deaths, wakes in database.execute(SQL["job_hold_run"], (worker, run, FORMAT)).fetchall():
         return Claimed(_fenced(database, run), deaths, wakes)
     return None
+
+
+def _is_stopped(database: sqlite3.Connection, worker: WorkerId) -> bool:
+    """Tell whether the worker was reclaimed and has not enlisted anew since: it does not know yet."""
+    return database.execute(SQL["worker_stopped"], (worker,)).fetchone() is not None
 
 
 def _fenced(database: sqlite3.Connection, run: RunId) -> RunRow:

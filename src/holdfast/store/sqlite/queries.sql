@@ -70,8 +70,9 @@ UPDATE inbox SET due = 0 WHERE id = ?
 -- inbox_select: the arrivals of a run that may be taken
 SELECT id, run, coalesce(key, ''), CAST(fact AS BLOB) FROM inbox WHERE run = ? AND due <= ? ORDER BY at, id
 
--- job_upsert: a run's job, held or ready
-INSERT INTO jobs (run, queue, workflow, priority, worker) VALUES (?, ?, ?, ?, ?)
+-- job_upsert: a run's job, ready or held; a worker that was reclaimed and does not know yet can hold none
+INSERT INTO jobs (run, queue, workflow, priority, worker)
+VALUES (?1, ?2, ?3, ?4, CASE WHEN EXISTS (SELECT 1 FROM workers WHERE id = ?5 AND stopped_at > 0) THEN '' ELSE ?5 END)
 ON CONFLICT (run) DO UPDATE SET
     queue = excluded.queue, workflow = excluded.workflow, priority = excluded.priority, worker = excluded.worker, deaths = 0
 
@@ -111,6 +112,9 @@ RETURNING deaths, wakes
 
 -- job_wakes: how often the job was woken
 SELECT wakes FROM jobs WHERE run = ?
+
+-- job_held: the runs that a worker holds
+SELECT run FROM jobs WHERE worker = ? AND worker <> ''
 
 -- job_release: a worker gives a job back
 UPDATE jobs SET worker = '' WHERE run = ? AND worker = ?
@@ -209,6 +213,9 @@ UPDATE workers SET leased_until = ? WHERE id = ? AND stopped_at = 0
 
 -- worker_stop: a worker is gone, or its lease was taken
 UPDATE workers SET stopped_at = ? WHERE id = ? AND stopped_at = 0
+
+-- worker_stopped: was this worker reclaimed
+SELECT 1 FROM workers WHERE id = ? AND stopped_at > 0
 
 -- worker_expired: is this worker's lease over
 SELECT 1 FROM workers WHERE id = ? AND leased_until < ?

@@ -92,6 +92,11 @@ def read_inbox(database: sqlite3.Connection, run: RunId, now: Instant) -> list[I
     return [InboxRow(*row) for row in database.execute(SQL["inbox_select"], (run, now))]
 
 
+def read_held(database: sqlite3.Connection, worker: WorkerId) -> list[RunId]:
+    """Return the runs that a worker holds."""
+    return [run for (run,) in database.execute(SQL["job_held"], (worker,))]
+
+
 def read_woken(database: sqlite3.Connection, worker: WorkerId, now: Instant) -> dict[RunId, int]:
     """Return the runs of a worker that have arrivals, with their jobs' wakes."""
     return dict(database.execute(SQL["job_woken"], (worker, now)))

@@ -56,7 +56,7 @@ class SqliteStore:
         """`path` may be `:memory:`; a relative one is taken from today's working directory."""
         self._in_memory = str(path) == MEMORY
         self._path = MEMORY if self._in_memory else str(Path(path).absolute())
-        self._clock = clock
+        self.now: Final = clock
         self.url = f"sqlite:///{self._path}"
         self.stats = StoreStats()
         self._writer: Writer | None = None
@@ -66,10 +66,6 @@ class SqliteStore:
         self._pool: ThreadPoolExecutor | None = None
         self._far_reader: sqlite3.Connection | None = None
         self._seen = 0
-
-    def now(self) -> Instant:
-        """Return the clock."""
-        return self._clock()
 
     async def open(self) -> None:
         """Open the file, make or upgrade its schema."""
@@ -184,6 +180,10 @@ class SqliteStore:
     async def woken(self, worker: WorkerId) -> Mapping[RunId, int]:
         """Return a worker's runs that have due arrivals."""
         return self._read(lambda database: reader.read_woken(database, worker, self.now()))
+
+    async def held(self, worker: WorkerId) -> Sequence[RunId]:
+        """Return a worker's runs."""
+        return self._read(lambda database: reader.read_held(database, worker))
 
     async def workers(self) -> Sequence[WorkerRow]:
         """Return all workers."""

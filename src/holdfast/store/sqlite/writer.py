@@ -219,15 +219,15 @@ class Writer:
         """Answer all callers in one turn of the loop, then take the next group: they may be in it."""
         for call in group.calls:
             answer = call.answer if error is None else self._refusal(error)
-            failed = isinstance(answer, Exception)
-            if call.commits and not failed:
+            future = call.future
+            if isinstance(answer, Exception):
+                if not future.done():  # else the caller was cancelled
+                    future.set_exception(answer)
+                continue
+            if call.commits:
                 self._count(answer)
-            if call.future.done():
-                continue  # the caller was cancelled
-            if failed:
-                call.future.set_exception(answer)
-            else:
-                call.future.set_result(answer)
+            if not future.done():
+                future.set_result(answer)
         if self._gathering:
             self._loop.call_soon(self._flush)
             return
