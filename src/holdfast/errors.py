@@ -43,8 +43,8 @@ class HoldfastError(Exception):
 
     def __init__(self, message: str | None = None, *, fix: str | None = None) -> None:
         """Keep the message and the fix; both fall back to the texts of the class."""
-        self.message = message or (type(self).__doc__ or "").partition("\n")[0]
-        self.fix = fix if fix is not None else self.default_fix
+        self.message: str = message or (type(self).__doc__ or "").partition("\n")[0]
+        self.fix: str = fix if fix is not None else self.default_fix
         super().__init__(self.message)
 
 
