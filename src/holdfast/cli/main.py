@@ -1,0 +1,63 @@
+"""`holdfast`: parses the command line, calls the command, and turns what it raises into an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Final
+
+import holdfast
+from holdfast.cli.failures import DONE, WRONG_USE, UsageError, exit_code
+from holdfast.cli.output import Output
+from holdfast.cli.parser import handler_of, make_parser
+
+_COMMON: Final = {"url": None, "json": False, "no_color": False, "traceback": False}
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Carry out a command line, that of the process when none is given, and return the exit code."""
+    words = sys.argv[1:] if words is None else list(words)
+    # Before the words are understood an error must be told already.
+    out = Output(json="--json" in words, traceback="--traceback" in words, color="--no-color" not in words)
+    try:
+        return _carry_out(words, out)
+    except SystemExit as end:  # argparse: --help, --version
+        return end.code if isinstance(end.code, int) else DONE
+    except BrokenPipeError:
+        _drop_stdout()
+        return DONE
+    except KeyboardInterrupt as interrupt:
+        return exit_code(interrupt)
+    except Exception as error:  # noqa: BLE001 - whatever it is, people get a message
+        with contextlib.suppress(BrokenPipeError):
+            out.failure(error)
+        return exit_code(error)
+
+
+def _carry_out(words: Sequence[str], out: Output) -> int:
+    parser = make_parser(holdfast.__version__)
+    args = Namespace(**{**_COMMON, **vars(parser.parse_args(words))})
+    if args.command is None:
+        if args.json:
+            raise UsageError("no command", fix="List the commands with `holdfast --help`.")
+        parser.print_help()
+        return WRONG_USE
+    args.words = words
+    if args.url is not None and not args.url.strip():
+        raise UsageError("--url is empty", fix="Write --url sqlite:///path.db, or leave it out.")
+    module, _, function = handler_of(args.command).partition(":")
+    command = getattr(import_module(f"holdfast.cli.commands.{module}"), function)
+    code: int = command(args, out)
+    with contextlib.suppress(ValueError):
+        sys.stdout.flush()
+    return code
+
+
+def _drop_stdout() -> None:
+    """Have nobody complain at exit that the reader is gone."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
