@@ -1,0 +1,53 @@
+"""What tests of the engine need: a store and a registry of their own, and engines that close themselves."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast import Engine
+from holdfast.registry import Registry
+
+OpenEngine = Callable[..., Awaitable[Engine]]
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """The URL of a SQLite file that is not there yet."""
+    return f"sqlite:///{tmp_path}/runs.db"
+
+
+@pytest.fixture
+def registry() -> Registry:
+    """A registry that knows nothing."""
+    return Registry()
+
+
+@pytest.fixture
+async def open_engine(registry: Registry) -> AsyncIterator[OpenEngine]:
+    """Gives a function that opens an engine, quiet and with the test's registry; all are closed in the end."""
+    opened: list[Engine] = []
+
+    async def open_(url: str, **options: Any) -> Engine:
+        engine = Engine(url, **{"observers": (), "registry": registry, **options})
+        opened.append(engine)
+        return await engine.open()
+
+    yield open_
+    for engine in reversed(opened):
+        await engine.close(grace=0)
+
+
+@pytest.fixture(params=["file", "memory"])
+def any_url(request: pytest.FixtureRequest, url: str) -> str:
+    """The URL of an empty store, of each kind in turn."""
+    return url if request.param == "file" else "sqlite:///:memory:"
+
+
+@pytest.fixture
+async def engine(any_url: str, open_engine: OpenEngine) -> Engine:
+    """An open engine with workers, on each kind of store in turn."""
+    return await open_engine(any_url)

@@ -1,0 +1,189 @@
+"""The workflows that crash tests run, in the process that dies and in the one that goes on.
+
+Every start of a node's code appends one line to the log: run, step, attempt and process. O_APPEND makes a line whole or
+absent, so after any kill the log holds what really began.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypedDict
+
+from holdfast import END, START, RetryPolicy, Send, State, StateGraph, StepContext
+from holdfast.patterns.graph.factory import GraphWorkflow
+from holdfast.registry import Registry
+
+Nap = Callable[[float], None]
+
+
+def write_line(log: str, *words: object) -> None:
+    """Append a line in one system call."""
+    file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(file, (" ".join(map(str, words)) + "\n").encode())
+    finally:
+        os.close(file)
+
+
+def began(log: str, step: StepContext) -> None:
+    """Tell that a node's code begins."""
+    write_line(log, step.run_id, step.step_id, step.attempt, os.getpid())
+
+
+class Work(TypedDict, total=False):
+    """The state of the wide graph: two reduced keys, the rest written by one node each."""
+
+    log: str
+    size: int
+    trail: Annotated[list[str], operator.add]
+    squares: Annotated[list[int], operator.add]
+    left: int
+    right: int
+    deep: int
+    rounds: int
+    total: int
+    label: str
+    number: int
+
+
+def wide(graph: StateGraph, runtime: Any, params: dict[str, Any]) -> State:
+    """Parallel branches of unequal length, a fan-out, a join, a loop, and two nodes that fail at first."""
+
+    def node(name: str, change: Callable[[State, StepContext], Mapping[str, Any]]) -> Callable[..., Any]:
+        def run(state: State, step: StepContext) -> Mapping[str, Any]:
+            began(params["log"], step)
+            return {"trail": [name], **change(state, step)}
+
+        run.__name__ = name
+        return run
+
+    def asynchronous(
+        name: str, change: Callable[[State, StepContext], Mapping[str, Any]]
+    ) -> Callable[..., Any]:
+        async def run(state: State, step: StepContext) -> Mapping[str, Any]:
+            began(params["log"], step)
+            return {"trail": [name], **change(state, step)}
+
+        run.__name__ = name
+        return run
+
+    def fragile(state: State, step: StepContext) -> Mapping[str, Any]:
+        if step.attempt < 3:
+            raise ConnectionError(f"attempt {step.attempt} of {step.name} fails")
+        return {"deep": 7}
+
+    again = RetryPolicy(attempts=4, backoff=0.01, jitter="none")
+    graph.add_node("split", node("split", lambda *_: {"rounds": 0}))
+    graph.add_node("left", asynchronous("left", lambda s, _: {"left": s["size"]}))
+    graph.add_node("right", node("right", lambda s, _: {"right": s["size"] * 10}))
+    graph.add_node("deep", node("deep", fragile), retry=again)
+    graph.add_node(
+        "square", asynchronous("square", lambda s, _: {"squares": [s["number"] ** 2]}), retry=again
+    )
+    graph.add_node("merge", node("merge", lambda s, _: {"total": s["left"] + s["right"] + s["deep"]}))
+    graph.add_node("loop", node("loop", lambda s, _: {"rounds": s["rounds"] + 1}))
+    graph.add_node(
+        "end",
+        asynchronous("end", lambda s, _: {"label": f"{s['total']}/{sum(s['squares'])}/{s['rounds']}"}),
+    )
+    graph.add_edge(START, "split")
+    graph.add_edge("split", "left")
+    graph.add_edge("split", "right")
+    graph.add_edge("right", "deep")
+    graph.add_edge(["left", "deep"], "merge")
+    graph.add_conditional_edge(
+        "merge", lambda s: [Send("square", {"number": n}) for n in range(s["size"])], ["square"]
+    )
+    graph.add_edge("square", "loop")
+    graph.add_conditional_edge("loop", lambda s: "loop" if s["rounds"] < 2 else "end", ["loop", "end"])
+    graph.add_edge("end", END)
+    return State({"log": params["log"], "size": params["size"]})
+
+
+WIDE_RESULT = {
+    "size": 3,
+    "trail": ["split", "left", "right", "deep", "merge", "square", "square", "square", "loop", "loop", "end"],
+    "squares": [0, 1, 4],
+    "left": 3,
+    "right": 30,
+    "deep": 7,
+    "rounds": 2,
+    "total": 40,
+    "label": "40/5/2",
+}
+"""What a run of `wide` with size 3 ends with, whatever happened to it."""
+
+
+def slow(graph: StateGraph, runtime: Any, params: dict[str, Any]) -> State:
+    """Three nodes that take their time, in threads."""
+
+    def nap(state: State, step: StepContext) -> Mapping[str, Any]:
+        began(params["log"], step)
+        end = time.monotonic() + params["seconds"]
+        while time.monotonic() < end and not step.cancelled:
+            time.sleep(0.005)
+        return {"done": [*state.get("done", []), step.name]}
+
+    last = START
+    for name in ("one", "two", "three"):
+        graph.add_node(name, nap)
+        graph.add_edge(last, name)
+        last = name
+    graph.add_edge(last, END)
+    return State({})
+
+
+def poison(graph: StateGraph, runtime: Any, params: dict[str, Any]) -> State:
+    """A good node, then one that kills its process as long as the file `poison` is there."""
+
+    def good(state: State, step: StepContext) -> None:
+        began(params["log"], step)
+
+    def kill(state: State, step: StepContext) -> None:
+        began(params["log"], step)
+        if Path(params["poison"]).exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    graph.add_node("good", good)
+    graph.add_node("kill", kill)
+    graph.add_edge(START, "good").add_edge("good", "kill").add_edge("kill", END)
+    return State({})
+
+
+def poison_factory(graph: StateGraph, runtime: Any, params: dict[str, Any]) -> State:
+    """A workflow that kills its process before there is a graph."""
+    write_line(params["log"], "factory", os.getpid())
+    if Path(params["poison"]).exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+    graph.add_node("good", lambda _: {"good": True})
+    graph.add_edge(START, "good").add_edge("good", END)
+    return State({})
+
+
+def patient(graph: StateGraph, runtime: Any, params: dict[str, Any]) -> State:
+    """A node that fails twice and waits between its tries for as long as the params say."""
+
+    def fail(state: State, step: StepContext) -> Mapping[str, Any]:
+        began(params["log"], step)
+        if step.attempt < 3:
+            raise ConnectionError(f"attempt {step.attempt} fails")
+        return {"attempt": step.attempt}
+
+    policy = RetryPolicy(attempts=3, backoff=params["backoff"], factor=1.0, jitter="none")
+    graph.add_node("fail", fail, retry=policy)
+    graph.add_edge(START, "fail").add_edge("fail", END)
+    return State({})
+
+
+def registered() -> Registry:
+    """A registry with all of them."""
+    registry = Registry()
+    registry.add(GraphWorkflow("wide", wide, schema=Work))
+    for factory in (slow, poison, poison_factory, patient):
+        registry.add(GraphWorkflow(factory.__name__, factory))
+    return registry
