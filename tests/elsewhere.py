@@ -23,7 +23,14 @@ Function = Callable[..., Awaitable[Any]]
 @asynccontextmanager
 async def running_elsewhere(function: Function, *arguments: Any) -> AsyncIterator[asyncio.subprocess.Process]:
     """Let a new process run the function; it is killed in the end if it is still there."""
-    command = (sys.executable, "-m", "tests.elsewhere", function.__module__, function.__name__, json.dumps(arguments))
+    command = (
+        sys.executable,
+        "-m",
+        "tests.elsewhere",
+        function.__module__,
+        function.__name__,
+        json.dumps(arguments),
+    )
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=ROOT,

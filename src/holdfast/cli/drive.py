@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shlex
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from holdfast.cli import hints
 from holdfast.cli.access import client
 from holdfast.cli.failures import DONE, FAILED, INTERRUPTED, Interrupted, RunNotEnded
 from holdfast.cli.family import FamilyStore
@@ -78,11 +78,8 @@ class Drive:
         try:
             result = await run.result()
         except RunError as error:
-            what = (
-                "Go on with it all the same"
-                if isinstance(error, RunCancelled)
-                else "Mend the cause, then go on from there"
-            )
+            cancelled = isinstance(error, RunCancelled)
+            what = "Go on all the same" if cancelled else "Mend the cause, then go on from there"
             error.fix = f"{what}: {self._command(run)}"
             raise
         if not self._out.json:
@@ -113,7 +110,8 @@ class Drive:
         if self._run is None:
             self._leave("interrupted before the run began", None)
         elif await self._ended():
-            self._leave(f"interrupted, but the run had ended; see it: holdfast show {self._run.id}", None)
+            look = hints.command(self._url, "show", self._run.id)
+            self._leave(f"interrupted, but the run had ended; see it: {look}", None)
         else:
             self._farewell()
         return INTERRUPTED
@@ -139,7 +137,7 @@ class Drive:
         self._farewell()
 
     def _command(self, run: Run) -> str:
-        return resume_command(run.id, self._app.spec_for(run.workflow), self._url)
+        return hints.resume(self._url, run.id, self._app.spec_for(run.workflow))
 
     def _leave(self, message: str, run: Run | None) -> None:
         """Write the last line: how to go on with a run that has not ended."""
@@ -148,12 +146,6 @@ class Drive:
             self._out.failure(RunNotEnded(message, fix=command))
         else:
             self._out.say((f"{message}, go on with: {command}" if command else message, "yellow"))
-
-
-def resume_command(run: str, app: str, url: str | None) -> str:
-    """Return the command that goes on with a run; a URL that was given is part of it, but for a password's."""
-    option = "" if url is None else " --url URL" if "@" in url else f" --url {shlex.quote(url)}"
-    return f"holdfast resume {run} --app {app}{option}"
 
 
 def quiet_logging() -> None:

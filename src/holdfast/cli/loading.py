@@ -64,6 +64,7 @@ class App:
         if self.engine is not None:
             given = vars(self.engine)
             options |= {"observers": given["_given_observers"], "secrets": given["_provider"]}
+            options["concurrency"] = given["_concurrency"]
         return Engine(self.url(url), **options)
 
     @property
@@ -87,7 +88,8 @@ class App:
         found = self.registry.find(self.name)
         if found is None:
             found = self._attribute(self.name)
-            self.registry.add(found)
+            if self.registry.find(found.name) is not found:
+                self.registry.add(found)
         return found
 
     def knows(self, workflow: str) -> None:
@@ -117,6 +119,8 @@ class App:
         thing: Any = self.module
         for part in name.split("."):
             thing = getattr(thing, part, None)
+        if isinstance(thing, StateGraph):
+            return self.registry.get(thing.name or name)
         thing = getattr(thing, "workflow", thing)
         if callable(thing) or hasattr(thing, "open"):
             with contextlib.suppress(DefinitionError):
@@ -182,9 +186,12 @@ def _module_of_file(path: Path) -> str:
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     loaded = getattr(sys.modules.get(name), "__file__", None) or _origin(name)
-    if loaded is None or Path(loaded).resolve() != file:
-        _load_as(name, file)
-    return name
+    if loaded is not None and Path(loaded).resolve() == file:
+        return name
+    alias = f"app_{name.replace('.', '_')}"  # the name is another module's, json.py's for instance
+    if alias not in sys.modules:
+        _load_as(alias, file)
+    return alias
 
 
 def _origin(name: str) -> str | None:
@@ -196,14 +203,18 @@ def _origin(name: str) -> str | None:
 
 
 def _load_as(name: str, file: Path) -> None:
-    """Load a file under a name that another module has."""
+    """Load a file under a name of its own."""
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None  # noqa: S101 - a .py file has one
     assert spec.loader is not None  # noqa: S101
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    with _explained(name):
-        spec.loader.exec_module(module)
+    try:
+        with _explained(file.name):
+            spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
 
 
 @contextlib.contextmanager

@@ -148,6 +148,22 @@ def _graph(add: Add) -> None:
     add("--format", choices=("mermaid", "dot"), default="mermaid", help="mermaid (default) or dot")
 
 
+def _delete(add: Add) -> None:
+    add("run", metavar="RUN", help="the run's whole id")
+
+
+def _workflows(add: Add) -> None:
+    _app(add, "list those it registers")
+
+
+def _db(add: Add) -> None:
+    add("action", choices=("status", "check", "upgrade"), help="what to do")
+
+
+def _nothing(_: Add) -> None:
+    pass
+
+
 def _demo(add: Add) -> None:
     add("--seconds", type=float, default=10.0, help="about how long it takes (10)")
 
@@ -204,7 +220,7 @@ COMMANDS: Final[dict[str, Sequence[Command]]] = {
             "delete RUN",
             "acting:delete",
             "delete an ended run",
-            lambda add: add("run", metavar="RUN", help="the run's whole id") and None,
+            _delete,
             ["delete order-7"],
         ),
     ),
@@ -250,7 +266,7 @@ COMMANDS: Final[dict[str, Sequence[Command]]] = {
             "workflows [--app MODULE]",
             "listing:workflows",
             "the workflows that can be started",
-            lambda add: _app(add, "list those it registers"),
+            _workflows,
             ["workflows --app shop.flows", "workflows"],
         ),
         Command(
@@ -266,14 +282,14 @@ COMMANDS: Final[dict[str, Sequence[Command]]] = {
             "db status|check|upgrade",
             "database:db",
             "its state, its soundness, its schema",
-            lambda add: add("action", choices=("status", "check", "upgrade"), help="what to do") and None,
+            _db,
             ["db status", "db check", "db upgrade"],
         ),
         Command(
             "doctor",
             "doctor:doctor",
             "look for what is wrong, and say what to do",
-            lambda _: None,
+            _nothing,
             ["doctor"],
         ),
     ),

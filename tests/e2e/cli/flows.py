@@ -143,6 +143,17 @@ pipeline.add_edge(START, "only")
 pipeline.add_edge("only", END)
 
 
+reel = StateGraph("film")
+reel.add_node("only", nothing)
+reel.add_edge(START, "only")
+reel.add_edge("only", END)
+
+
+@workflow_factory("named-so")
+def called_so(graph: StateGraph, runtime: Runtime, params: dict[str, Any]) -> State:
+    return greet(graph, runtime, params)
+
+
 def undecorated(graph: StateGraph, runtime: Runtime, params: dict[str, Any]) -> State:
     graph.add_node("slow", slow)
     graph.add_edge(START, "slow")

@@ -26,9 +26,9 @@ def test_a_module_is_a_dotted_name_or_a_file(call: Call, name: str) -> None:
     assert call("run", name).code == 0
 
 
-@pytest.mark.parametrize("name", ["greet", "pipeline", "order"])
+@pytest.mark.parametrize("name", ["greet", "pipeline", "reel", "film", "called_so", "named-so"])
 def test_a_workflow_is_a_registered_name_or_an_attribute(call: Call, name: str) -> None:
-    assert call("run", f"flows:{name}", "--param", "pages=1").code == 0
+    assert call("run", f"flows:{name}").code == 0
 
 
 def test_a_file_in_a_package_may_import_its_neighbours(call: Call, folder: Path) -> None:
@@ -41,6 +41,11 @@ def test_a_file_in_a_package_may_import_its_neighbours(call: Call, folder: Path)
         "sell = StateGraph('sell').add_node(NODE, lambda s: {}).add_edge(START, NODE).add_edge(NODE, END)\n"
     )
     assert call("run", "deep/shop/shopflows.py:sell").code == 0
+
+
+def test_a_file_may_have_the_name_of_another_module(call: Call, folder: Path) -> None:
+    (folder / "json.py").write_text("from flows import greet, runtime\n")
+    assert call("run", "json.py:greet", "--json").lines[-1]["type"] == "run.completed"
 
 
 def test_a_module_with_one_workflow_needs_no_name(call: Call, folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from argparse import Namespace
 
+from holdfast.cli import hints
 from holdfast.cli.access import client, find_run, is_served
 from holdfast.cli.arguments import value_of
 from holdfast.cli.failures import DONE
@@ -23,7 +24,7 @@ async def _cancel(args: Namespace, out: Output) -> int:
     async with client(args.url) as engine:
         run = await find_run(engine, args.run, out)
         after = await engine.cancel(run.id, args.reason)
-        await _tell(engine, out, run, after, "cancel")
+        await _tell(engine, args, out, (run, after))
     return DONE
 
 
@@ -36,23 +37,27 @@ async def _pause(args: Namespace, out: Output) -> int:
     async with client(args.url) as engine:
         run = await find_run(engine, args.run, out)
         after = await engine.pause(run.id, args.reason)
-        await _tell(engine, out, run, after, "pause")
+        await _tell(engine, args, out, (run, after))
     return DONE
 
 
-async def _tell(engine: Engine, out: Output, before: Run, after: Run, verb: str) -> None:
-    """Tell what became of a request that whoever drives the run carries out."""
+async def _tell(engine: Engine, args: Namespace, out: Output, runs: tuple[Run, Run]) -> None:
+    """Tell what became of a request that whoever drives the run carries out; `runs` is it before and after."""
+    verb, (before, after) = args.command, runs
     if out.json:
         out.document(after.to_dict())
     elif before.status in ENDED or (verb == "pause" and before.status is RunStatus.PAUSED):
         out.say(f"run {before.id} is {before.status.value} already; nothing changed")
     elif await is_served(engine, before):
-        out.say(f"{verb} is sent to run {before.id}; see it: ", (f"holdfast show {before.id}", "cyan"))
+        out.say(
+            f"{verb} is sent to run {before.id}; see it: ",
+            (hints.command(args.url, "show", before.id), "cyan"),
+        )
     else:
         out.say(
             f"{verb} is stored for run {before.id}; it acts when a worker takes the run, and none is there now"
         )
-        out.say("take it here: ", (f"holdfast resume {before.id} --app MODULE", "cyan"))
+        out.say("take it here: ", (hints.resume(args.url, before.id), "cyan"))
 
 
 def signal(args: Namespace, out: Output) -> int:

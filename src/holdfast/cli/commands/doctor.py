@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 import holdfast
+from holdfast.cli import hints
 from holdfast.cli.access import client, is_alive, require_database
 from holdfast.cli.failures import DONE, FAILED, STORE, DatabaseMissing
 from holdfast.cli.formats import ago, duration, plural, size, stamp, utc_now
@@ -36,7 +37,7 @@ RUNS: Final = 1000
 """Runs that are looked at for who serves them."""
 
 LISTED: Final = 5
-"""Workers that get a line of their own."""
+"""Workers that get a line of their own, and workflows that each is said to know."""
 
 INDENT: Final = 13
 
@@ -60,7 +61,7 @@ def doctor(args: Namespace, out: Output) -> int:
 async def _doctor(args: Namespace, out: Output) -> int:
     url = store_url(args.url)
     found = []
-    async for finding in _findings(url):
+    async for finding in _findings(url, args.url):
         found.append(finding)
         if not out.json:
             _show(out, finding)
@@ -87,7 +88,7 @@ def _show(out: Output, finding: Finding) -> None:
         out.indented(INDENT, ("fix: ", "bold green"), finding.fix)
 
 
-async def _findings(url: str) -> AsyncIterator[Finding]:
+async def _findings(url: str, given: str | None) -> AsyncIterator[Finding]:
     for finding in _of_machine():
         yield finding
     try:
@@ -98,7 +99,7 @@ async def _findings(url: str) -> AsyncIterator[Finding]:
             yield Finding(
                 "store", "ok", f"{engine.store.url} is reachable and writable, on a local file system"
             )
-            async for finding in _of_store(engine, url):
+            async for finding in _of_store(engine, url, given):
                 yield finding
     except DatabaseMissing as error:
         yield Finding("store", "warn", error.message, "The first run makes it; `holdfast demo` shows one.")
@@ -138,7 +139,7 @@ def _schema(url: str) -> Finding:
     return Finding("schema", "ok", f"schema {schema}")
 
 
-async def _of_store(engine: Engine, url: str) -> AsyncIterator[Finding]:
+async def _of_store(engine: Engine, url: str, given: str | None) -> AsyncIterator[Finding]:
     yield await _integrity(engine)
     yield _room(url)
     yield await _clock(engine)
@@ -148,7 +149,7 @@ async def _of_store(engine: Engine, url: str) -> AsyncIterator[Finding]:
     dead = [worker for worker in workers if not worker.stopped_at and worker not in alive]
     for finding in _of_workers(alive, dead):
         yield finding
-    async for finding in _of_runs(engine, alive):
+    async for finding in _of_runs(engine, alive, given):
         yield finding
 
 
@@ -193,20 +194,24 @@ async def _clock(engine: Engine) -> Finding:
 
 def _of_workers(alive: list[WorkerRow], dead: list[WorkerRow]) -> Iterator[Finding]:
     for worker in alive[:LISTED]:
-        knows = ", ".join(worker.workflows) or "no workflow"
+        knows = _some(list(worker.workflows)) or "no workflow"
         since = ago(moment(worker.started_at), utc_now())
         yield Finding("worker", "ok", f"{worker.id} is alive, began {since}; knows {knows}")
     if len(alive) > LISTED:
         yield Finding("worker", "ok", f"{len(alive) - LISTED} more are alive")
     if dead:
-        names = ", ".join(worker.id for worker in dead[:LISTED]) + (", …" if len(dead) > LISTED else "")
+        names = _some([worker.id for worker in dead])
         fix = "Their runs go on in the next engine that knows their workflows; see below for those that wait."
         yield Finding("worker", "warn", f"{plural(len(dead), 'worker')} died: {names}", fix)
     if not alive:
         yield Finding("worker", "ok", "no worker is alive; that is well as long as nothing waits for one")
 
 
-async def _of_runs(engine: Engine, alive: list[WorkerRow]) -> AsyncIterator[Finding]:
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:LISTED]) + (", …" if len(names) > LISTED else "")
+
+
+async def _of_runs(engine: Engine, alive: list[WorkerRow], given: str | None) -> AsyncIterator[Finding]:
     page = await engine.runs(status=[status for status in RunStatus if status not in ENDED], limit=RUNS)
     if not page.items:
         yield Finding("runs", "ok", f"{plural(await engine.count(), 'run')}, all ended")
@@ -220,7 +225,7 @@ async def _of_runs(engine: Engine, alive: list[WorkerRow]) -> AsyncIterator[Find
             "runs",
             "warn",
             f"{plural(count, 'unfinished run')} of {workflow}, which no living worker knows",
-            f"Open an engine with it, or drive one here: holdfast resume {example} --app MODULE",
+            f"Open an engine with it, or drive one here: {hints.resume(given, example)}",
         )
     parked = sum(run.status is RunStatus.PAUSED for run in page.items)
     if parked:

@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
+from holdfast.cli import hints
 from holdfast.cli.access import client, find_run, left_behind
 from holdfast.cli.arguments import seconds_of
-from holdfast.cli.commands.listing import LEFT_BEHIND, took_so_far
+from holdfast.cli.commands.listing import took_so_far
 from holdfast.cli.failures import DONE, UsageError
 from holdfast.cli.following import recorded
 from holdfast.cli.formats import (
@@ -63,7 +64,7 @@ async def _show(args: Namespace, out: Output) -> int:
             out.document({**run.to_dict(), "result": result, "stages": stages, "decisions": decisions})
             return DONE
         left = run.id in await left_behind(engine, [run])
-        _fields(out, list(_facts(run, left=left)))
+        _fields(out, list(_facts(run, hints.resume(args.url, run.id) if left else "")))
         view = RunView(run.id, run.workflow)
         async for event in recorded(engine, run):
             view.absorb(event)
@@ -77,19 +78,19 @@ async def _show(args: Namespace, out: Output) -> int:
             out.say(("result", "bold"))
             out.say(pretty(result))
         elif run.error is not None:
-            _show_error(out, run)
+            _show_error(out, run, args.url)
     return DONE
 
 
-def _facts(run: Run, *, left: bool) -> Iterator[tuple[str, Cell]]:
-    """Yield what is known of a run beside its stages; nothing that is empty."""
+def _facts(run: Run, resume: str) -> Iterator[tuple[str, Cell]]:
+    """Yield what is known of a run beside its stages, nothing that is empty; `resume` is set for one left behind."""
     mark, color = MARKS[run.status.value]
-    took = duration(took_so_far(run, utc_now(), left=left))
+    took = duration(took_so_far(run, utc_now(), left=bool(resume)))
     yield "run", (run.id, "bold")
     yield "workflow", f"{run.workflow} {run.version}".rstrip()
     yield "status", (f"{mark} {run.status.value}", color)
-    if left:
-        yield "", (LEFT_BEHIND.replace("RUN", run.id), "yellow")
+    if resume:
+        yield "", (f"left behind: {resume}", "yellow")
     if run.waiting_on:
         yield "waits for", ", ".join(run.waiting_on)
     if run.progress is not None and run.status not in ENDED:
@@ -113,7 +114,7 @@ def _fields(out: Output, fields: list[tuple[str, Cell]]) -> None:
         out.say((f"{name:<10}", "bright_black"), *(value if isinstance(value, list) else [value]))
 
 
-def _show_error(out: Output, run: Run) -> None:
+def _show_error(out: Output, run: Run, url: str | None) -> None:
     error = run.error
     assert error is not None  # noqa: S101 - the caller looked
     where = f" at {stage_label(error.name, 1)}, attempt {error.attempt}" if error.name else ""
@@ -126,7 +127,7 @@ def _show_error(out: Output, run: Run) -> None:
     out.say(
         ("fix", "bold green"),
         ": mend the cause, then go on: ",
-        (f"holdfast resume {run.id} --app MODULE", "cyan"),
+        (hints.resume(url, run.id), "cyan"),
     )
 
 
@@ -148,7 +149,7 @@ async def _result(args: Namespace, out: Output) -> int:
         try:
             value = await engine.result(run.id, timeout)
         except RunError as error:
-            error.fix = error.fix and f"{error.fix} --app MODULE"
+            error.fix = f"Mend the cause, then go on from there: {hints.resume(args.url, run.id)}"
             raise
         except TimeoutError:
             raise InvalidStatus(

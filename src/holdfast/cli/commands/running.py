@@ -8,9 +8,10 @@ from argparse import Namespace
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from holdfast.cli import hints
 from holdfast.cli.access import client, find_run, living_workers, require_database, serves
 from holdfast.cli.arguments import params_of, seconds_of, secrets_of
-from holdfast.cli.drive import Drive, resume_command
+from holdfast.cli.drive import Drive
 from holdfast.cli.failures import DONE, UsageError
 from holdfast.cli.family import FamilyStore
 from holdfast.cli.formats import plural
@@ -87,22 +88,20 @@ async def _detach(args: Namespace, out: Output, app: App, start: Callable[[Engin
             out.document(started.to_dict())
             return DONE
         out.say("run ", (started.id, "bold"), f"  {started.status.value}")
-        await _tell_who_drives(
-            engine, out, started, resume_command(started.id, app.spec_for(started.workflow), args.url)
-        )
+        await _tell_who_drives(engine, out, started, args.url, app.spec_for(started.workflow))
     return DONE
 
 
-async def _tell_who_drives(engine: Engine, out: Output, run: Run, command: str) -> None:
+async def _tell_who_drives(engine: Engine, out: Output, run: Run, url: str | None, app: str) -> None:
     alive = [worker for worker in await living_workers(engine) if serves(worker, run)]
     if alive:
         out.say(
             f"{plural(len(alive), 'worker')} that can drive it: {', '.join(worker.id for worker in alive)}"
         )
-        out.say("watch it: ", (f"holdfast events {run.id} --follow", "cyan"))
+        out.say("watch it: ", (hints.command(url, "events", run.id, "--follow"), "cyan"))
         return
     out.say(f"it goes on as soon as a process that knows {run.workflow} opens this database")
-    out.say("drive it here: ", (command, "cyan"))
+    out.say("drive it here: ", (hints.resume(url, run.id, app), "cyan"))
 
 
 def resume(args: Namespace, out: Output) -> int:
@@ -149,5 +148,5 @@ async def _mark(args: Namespace, out: Output, secrets: dict[str, str]) -> int:
             out.say(f"run {found.id} is {before.value} already; nothing changed")
         else:
             out.say(f"run {found.id} was {before.value} and is to go on; a worker must take it")
-        await _tell_who_drives(engine, out, resumed, resume_command(found.id, args.app or "MODULE", args.url))
+        await _tell_who_drives(engine, out, resumed, args.url, args.app or "MODULE")
     return DONE
