@@ -263,7 +263,7 @@ class Engine(Reading):
             self._refused(
                 run_id,
                 await self._store.delete(run_id, tombstone=False),
-                "restart",
+                "only ended runs can be restarted",
                 "Cancel its children first.",
             )
             return None
@@ -318,7 +318,7 @@ class Engine(Reading):
         """Delete an ended run with all that is its own, and its children. Its id stays taken for a while."""
         self._open  # noqa: B018
         answer = await self._store.delete(check_run_id(id))
-        self._refused(id, answer, "delete", "Cancel it first.")
+        self._refused(id, answer, "only ended runs can be deleted", "Cancel it first.")
         self._secrets.pop(id, None)
 
     async def _deliver(
@@ -343,20 +343,17 @@ class Engine(Reading):
         )
         (answer,) = await self._store.deliver((delivery,))
         if strict or answer.outcome == "unknown":
-            self._refused(run, answer, "signal", "Resume it first.")
+            resumable = answer.status is not RunStatus.COMPLETED
+            fix = "Resume it first." if resumable else "A completed run takes nothing more; start a new one."
+            self._refused(run, answer, "it takes no signal", fix)
         parts.hint()
 
-    def _refused(self, run: RunId, answer: Delivered, verb: str, fix: str) -> None:
+    def _refused(self, run: RunId, answer: Delivered, what: str, fix: str) -> None:
         if answer.outcome == "unknown":
             raise RunNotFound(f"run {run!r} not found")
         if answer.outcome == "refused":
             status = answer.status.value if answer.status else "unknown"
-            raise InvalidStatus(
-                f"run {run!r} is {status}; it cannot {verb}"
-                if verb == "signal"
-                else f"run {run!r} is {status}; a {verb} needs an ended run",
-                fix=fix,
-            )
+            raise InvalidStatus(f"run {run!r} is {status}; {what}", fix=fix)
 
     def lag(self) -> dict[str, int]:
         """Return for each observer how many commits it is behind."""

@@ -29,6 +29,7 @@ __all__ = [
     "SchemaTooOld",
     "SecretsNeedWorker",
     "SignalTimeout",
+    "StoreDamaged",
     "StoreError",
     "StoreUnavailable",
     "WorkflowNotFound",
@@ -177,6 +178,13 @@ class StoreUnavailable(StoreError):
     """The store cannot be reached."""
 
     code = "store_unavailable"
+
+
+class StoreDamaged(StoreUnavailable):
+    """The store's content is damaged; trying again does not help."""
+
+    code = "store_damaged"
+    default_fix = "Restore it from a backup; `holdfast db check` tells what is wrong."
 
 
 class SchemaTooNew(StoreError):

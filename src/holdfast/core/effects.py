@@ -31,7 +31,7 @@ class Holding(msgspec.Struct):
 
 
 def derive(
-    recorded: Sequence[facts.Fact], ledger: Ledger, holding: Holding, release: int | None
+    recorded: Sequence[facts.Fact], ledger: Ledger, holding: Holding, release: int | None, now: Instant
 ) -> tuple[AnyEffect, ...]:
     """Return the rows that go with these facts. `release`: give the job up unless it was woken more often than that."""
     effects: list[AnyEffect] = []
@@ -41,7 +41,7 @@ def derive(
     if ledger.ended is None:
         if release is not None:
             effects.append(Dequeue(release))
-            if ledger.begins:  # the row may have been taken already, a little early
+            if ledger.begins > now:  # the row may have been taken already, a little early
                 effects.append(Deliver(key=_START, due=ledger.begins))
         elif holding.deaths and any(isinstance(fact, facts.STEP_ENDS) for fact in recorded):
             effects.append(_job(holding))

@@ -71,7 +71,7 @@ def wait_before_retry(
         return None
     cap = seconds(policy.max_backoff)
     try:
-        full = min(cap, seconds(policy.backoff) * policy.factor ** (failures - 1))
+        full = min(cap, seconds(policy.backoff) * float(policy.factor) ** (failures - 1))
     except OverflowError:
         full = cap
     match policy.jitter:

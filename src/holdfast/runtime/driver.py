@@ -17,8 +17,8 @@ from typing import Any, Final, TypeVar
 from holdfast.core.advance import advance
 from holdfast.core.effects import SHORT_WAIT, derive, opening_row, status_of, waiting_on
 from holdfast.core.ledger import Ledger
-from holdfast.core.program import fold_key
-from holdfast.errors import ConflictError, NondeterminismError, StoreUnavailable
+from holdfast.core.program import START, fold_key
+from holdfast.errors import ConflictError, NondeterminismError, StoreDamaged, StoreUnavailable
 from holdfast.model import facts
 from holdfast.model.commit import Commit, Committed, Dequeue, Enqueue
 from holdfast.model.ids import InboxId, Instant, RunId, StepId
@@ -40,6 +40,9 @@ FOLD_AFTER: Final = 500
 
 DEATHS: Final = 3
 """So many workers may die over a run before it is parked."""
+
+_BEGINNING: Final = ""
+"""Stands for a step where a delayed run waits for its beginning."""
 
 CLOSE_EXTRA: Final = ("a worker",)
 _UNHELD: Final = (RunStatus.PENDING, RunStatus.WAITING)
@@ -85,21 +88,25 @@ class Driver:
         self._done(run, commit, Committed(run.id, len(commit.facts)))
 
     def takeover(self, run: Held, *, lost: bool) -> list[facts.Fact]:
-        """Return what a new holder records first: lost attempts, and that a run which cannot be built is parked."""
+        """Return what a new holder records first: the attempts that were lost with the last one."""
         now, open_steps = self._clock.now(), run.ledger.open
         arrivals = lost_attempts(run.ledger, now) if lost else []
         gone = {fact.step for fact in arrivals}
+        if run.ledger.begins > now:
+            run.wait_until(run.ledger.begins, _BEGINNING)
         for step in open_steps.values():
             if step.runs and step.step not in gone:
                 run.wait_until(step.due, step.step)
-        problem = run.program.problem
-        if (
-            problem is not None
-            and run.position > 1
-            and not any(s.name == "START" for s in open_steps.values())
-        ):
-            return [*arrivals, parked(f"its definition cannot be built: {type(problem).__name__}: {problem}")]
         return [*arrivals]
+
+    def _unbuildable(self, run: Held) -> list[facts.Fact]:
+        """Return that the run is parked when today's definition cannot be built, unless its beginning shall say so."""
+        problem, ledger = run.program.problem, run.ledger
+        if problem is None or run.position <= 1:
+            return []
+        if any(step.name == START for step in (*ledger.open.values(), *ledger.unresolved.values())):
+            return []
+        return [parked(f"its definition cannot be built: {type(problem).__name__}: {problem}")]
 
     # --- the loop
 
@@ -128,6 +135,8 @@ class Driver:
                 self._start(run)
         except ConflictError:
             logger.warning("run %s was taken over by another worker; its steps here are dropped", run.id)
+        except StoreDamaged as error:
+            logger.error("run %s is given up here: %s", run.id, error)  # noqa: TRY400 - the text says it all
         except Exception as error:
             logger.exception("run %s is parked: an internal error", run.id)
             await self.park(run.id, run.position, run.epoch, run.status, f"internal error: {error!r:.500}")
@@ -139,6 +148,8 @@ class Driver:
         run.woken = False
         rows = await self._patiently(run.id, lambda: self._store.inbox(run.id))
         arrivals += [facts.Journal.decode_one(row.fact) for row in rows if row.fact]
+        arrivals += run.take()  # a step may have ended meanwhile, and its run must not be laid down without
+        arrivals += self._unbuildable(run)
         return tuple(row.id for row in rows)
 
     def _turn(self, run: Held, arrivals: list[facts.Fact], consumed: tuple[InboxId, ...]) -> Commit | None:
@@ -283,7 +294,7 @@ class Driver:
         held: bool = True,
     ) -> Commit:
         ledger = run.progress.ledger
-        effects = derive(recorded, ledger, run.holding, release)
+        effects = derive(recorded, ledger, run.holding, release, self._clock.now())
         status = status_of(ledger, held=held, releasing=release is not None)
         waits: tuple[str, ...] = ()
         if release is not None or ledger.paused is not None:
@@ -362,6 +373,8 @@ class Driver:
         while True:
             try:
                 return await call()
+            except StoreDamaged:
+                raise
             except StoreUnavailable as error:
                 logger.error("run %s waits for the store: %s", run, error)  # noqa: TRY400 - the text says it all
                 await asyncio.sleep(wait * (0.5 + self._clock.draw()))

@@ -32,6 +32,9 @@ logger: Final = logging.getLogger("holdfast")
 
 LEASE: Final = 30 * SECOND
 PATROL_SECONDS: Final = 1.0
+SHORTEST_REST: Final = 0.002
+"""Seconds. What is due by our view of the store's clock may not be due there yet: no spinning until it is."""
+
 PROVIDE_SECONDS: Final = 60.0
 """How often a worker with a provider of secrets looks for runs that wait for one."""
 SUSPECT_DEATHS: Final = 2
@@ -329,7 +332,7 @@ class Worker:
         due = await self._store.next_due()
         if due is None:
             return PATROL_SECONDS
-        return min(PATROL_SECONDS, max(0.0, (due - self._store.now()) / SECOND))
+        return min(PATROL_SECONDS, max(SHORTEST_REST, (due - self._store.now()) / SECOND))
 
     async def _rest(self, pause: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -243,6 +243,8 @@ class GraphProgram:
         if not progress.merged:
             error = self._failure(progress)
             return ledger.failing(error) if error is not None else ()
+        if self.problem is not None:
+            return ()
         try:
             return self._next(progress)
         except EdgeFault as fault:

@@ -30,9 +30,10 @@ def write_commit(database: sqlite3.Connection, commit: Commit) -> Committed | Co
     else:
         status, waiting_on = commit.status, commit.waiting_on
         if commit.effects and (dequeue := _dequeue_of(commit)) is not None:
-            released = _release(database, commit, dequeue)
-            if not released:
-                status, waiting_on, wakes = RunStatus.RUNNING, (), _wakes_of(database, commit.run)
+            woken = _release(database, commit, dequeue)
+            released = woken is None
+            if woken is not None:
+                status, waiting_on, wakes = RunStatus.RUNNING, (), woken
         if not _move_run(database, commit, position, status, waiting_on):
             return Conflict(commit.run)
     size = _append(database, commit) if commit.facts else 0
@@ -111,21 +112,20 @@ def _dequeue_of(commit: Commit) -> Dequeue | None:
     return None
 
 
-def _release(database: sqlite3.Connection, commit: Commit, dequeue: Dequeue) -> bool:
-    """Delete the run's job before anything else, since the status hangs on it.
+def _release(database: sqlite3.Connection, commit: Commit, dequeue: Dequeue) -> int | None:
+    """Delete the run's job before anything else, since the status hangs on it; how often it was woken if it stays.
 
-    A commit that will conflict must leave the job, so the statement looks at the fence by itself.
+    A commit that will conflict must leave the job, so the statement looks at the fence by itself. A job that is the
+    worker's no more was given up before: the same commit comes again when its answer was lost.
     """
     if dequeue.wakes is None:
         database.execute(SQL["job_delete"], (commit.run, commit.run, commit.position, commit.epoch))
-        return True
-    keys = (commit.run, dequeue.wakes, commit.run, commit.position, commit.epoch)
-    return database.execute(SQL["job_delete_unwoken"], keys).rowcount == 1
-
-
-def _wakes_of(database: sqlite3.Connection, run: str) -> int:
-    row = database.execute(SQL["job_wakes"], (run,)).fetchone()
-    return int(row[0]) if row else 0
+        return None
+    keys = (commit.run, commit.worker, dequeue.wakes, commit.run, commit.position, commit.epoch)
+    if database.execute(SQL["job_delete_unwoken"], keys).rowcount:
+        return None
+    row = database.execute(SQL["job_wakes"], (commit.run, commit.worker)).fetchone()
+    return int(row[0]) if row else None
 
 
 def _write_rest(database: sqlite3.Connection, commit: Commit, position: int) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from holdfast.errors import StoreError, StoreUnavailable
+from holdfast.errors import StoreDamaged, StoreError, StoreUnavailable
 
 T = TypeVar("T")
 
@@ -54,7 +54,8 @@ def explained(error: sqlite3.Error, path: str) -> StoreError:
     if (known := _REASONS.get(_code_of(error))) is None:
         return StoreError(f"the database {path} refused that: {error}")
     reason, fix = known
-    return StoreUnavailable(f"the database {path} {reason} ({error})", fix=fix)
+    kind = StoreDamaged if _code_of(error) == sqlite3.SQLITE_CORRUPT else StoreUnavailable
+    return kind(f"the database {path} {reason} ({error})", fix=fix)
 
 
 def jitter(tries: int) -> float:

@@ -86,9 +86,9 @@ ON CONFLICT (run) DO UPDATE SET wakes = wakes + 1
 DELETE FROM jobs
 WHERE run = ? AND EXISTS (SELECT 1 FROM workflow_runs WHERE id = ? AND position = ? AND epoch = ?)
 
--- job_delete_unwoken: as job_delete, if the job was not woken since
+-- job_delete_unwoken: as job_delete, if the job is still the worker's and was not woken since
 DELETE FROM jobs
-WHERE run = ? AND wakes = ? AND EXISTS (SELECT 1 FROM workflow_runs WHERE id = ? AND position = ? AND epoch = ?)
+WHERE run = ? AND worker = ? AND wakes = ? AND EXISTS (SELECT 1 FROM workflow_runs WHERE id = ? AND position = ? AND epoch = ?)
 
 -- job_ready: the first ready jobs of one lane that are under no suspicion
 SELECT jobs.id, jobs.priority, jobs.run FROM jobs JOIN workflow_runs AS r ON r.id = jobs.run
@@ -110,8 +110,8 @@ WHERE id = ? AND status NOT IN ('completed', 'failed', 'cancelled') AND format <
 ON CONFLICT (run) DO UPDATE SET worker = excluded.worker WHERE worker = ''
 RETURNING deaths, wakes
 
--- job_wakes: how often the job was woken
-SELECT wakes FROM jobs WHERE run = ?
+-- job_wakes: how often the worker's job was woken
+SELECT wakes FROM jobs WHERE run = ? AND worker = ?
 
 -- job_held: the runs that a worker holds
 SELECT run FROM jobs WHERE worker = ? AND worker <> ''
