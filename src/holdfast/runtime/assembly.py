@@ -152,7 +152,7 @@ class Assembly:
     async def _open_run(self, run: Held, commit: Commit) -> bool:
         """Write a first commit and go on after it; False when the run's id is taken."""
         try:
-            (answer,) = await self._store.commit((commit,))
+            answer = await self._write_first(commit)
         except asyncio.CancelledError:
             # Who asked is gone, the commit is on its way, and a run belongs to the engine.
             self._later(self._open_late(run, commit))
@@ -171,11 +171,15 @@ class Assembly:
 
     async def _open_late(self, run: Held, commit: Commit) -> None:
         with contextlib.suppress(StoreError):
-            (answer,) = await self._store.commit((commit,))
-            row = await self._store.run(run.id)
-            if row is not None and row.last_commit == commit.id:  # the first try was written
-                answer = Committed(run.id, row.position)
-            self._opened(run, commit, answer)
+            self._opened(run, commit, await self._write_first(commit))
+
+    async def _write_first(self, commit: Commit) -> Committed | Conflict:
+        (answer,) = await self._store.commit((commit,))
+        if isinstance(answer, Conflict):
+            row = await self._store.run(commit.run)
+            if row is not None and row.last_commit == commit.id:  # it was written by an earlier try
+                return Committed(commit.run, row.position)
+        return answer
 
     def _opened(self, run: Held, commit: Commit, answer: Committed | Conflict) -> bool:
         if isinstance(answer, Conflict):

@@ -89,15 +89,13 @@ class Driver:
 
     def takeover(self, run: Held, *, lost: bool) -> list[facts.Fact]:
         """Return what a new holder records first: the attempts that were lost with the last one."""
-        now, open_steps = self._clock.now(), run.ledger.open
-        arrivals = lost_attempts(run.ledger, now) if lost else []
-        gone = {fact.step for fact in arrivals}
+        now = self._clock.now()
         if run.ledger.begins > now:
             run.wait_until(run.ledger.begins, _BEGINNING)
-        for step in open_steps.values():
-            if step.runs and step.step not in gone:
+        for step in run.ledger.open.values():
+            if step.runs and not (lost and step.due <= now):
                 run.wait_until(step.due, step.step)
-        return [*arrivals]
+        return lost_attempts(run.ledger, now) if lost else []
 
     def _unbuildable(self, run: Held) -> list[facts.Fact]:
         """Return that the run is parked when today's definition cannot be built, unless its beginning shall say so."""
@@ -440,12 +438,17 @@ _WITH_STEPS: Final = frozenset(
 )
 
 
-def lost_attempts(ledger: Ledger, now: Instant) -> list[facts.StepRetried]:
-    """Return the next attempts of the steps that were running, or about to, when their worker was lost."""
+def lost_attempts(ledger: Ledger, now: Instant) -> list[facts.Fact]:
+    """Return what became of the steps that were running, or about to, when their worker was lost.
+
+    They are tried again; those that had been asked to end have ended.
+    """
+    lost = [step for step in ledger.open.values() if step.runs and step.due <= now]
     return [
-        facts.StepRetried(at=now, step=step.step, attempt=step.attempt + 1, reason="worker lost")
-        for step in ledger.open.values()
-        if step.runs and step.due <= now
+        facts.StepCancelled(at=now, step=step.step, attempt=step.attempt)
+        if step.cancelling
+        else facts.StepRetried(at=now, step=step.step, attempt=step.attempt + 1, reason="worker lost")
+        for step in lost
     ]
 
 
