@@ -101,8 +101,10 @@ def status_of(ledger: Ledger, *, held: bool, releasing: bool) -> RunStatus:
             pass
     if ledger.paused is not None:
         return RunStatus.PAUSED
+    if ledger.begins:
+        return RunStatus.PENDING
     if releasing:
-        return RunStatus.PENDING if ledger.begins else RunStatus.WAITING
+        return RunStatus.WAITING
     return RunStatus.RUNNING if held else RunStatus.PENDING
 
 

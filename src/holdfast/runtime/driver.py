@@ -120,6 +120,8 @@ class Driver:
                 if (waiter := run.waiter(self._loop)) is not None:
                     await waiter
                 arrivals = run.take()
+                if run.lost:
+                    return
                 consumed = await self._inbox(run, arrivals) if run.woken else ()
                 commit = self._turn(run, arrivals, consumed)
                 if commit is not None:
@@ -295,7 +297,7 @@ class Driver:
         effects = derive(recorded, ledger, run.holding, release, self._clock.now())
         status = status_of(ledger, held=held, releasing=release is not None)
         waits: tuple[str, ...] = ()
-        if release is not None or ledger.paused is not None:
+        if release is not None or ledger.paused is not None or ledger.begins:
             waits = waiting_on(ledger, run.missing)
             if (
                 run.closing

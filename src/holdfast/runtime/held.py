@@ -37,6 +37,7 @@ class Held:
         "holding",
         "id",
         "live",
+        "lost",
         "missing",
         "position",
         "program",
@@ -81,6 +82,7 @@ class Held:
         self.backoff: list[tuple[Instant, StepId]] = []
         self.causes: dict[StepId, BaseException] = {}
         self.closing = False
+        self.lost = False
         self.committed = False
         self.releasing = False
         self.woken = False
@@ -126,6 +128,11 @@ class Held:
     def wake(self, wakes: int) -> None:
         """Have the driver read the inbox."""
         self.wakes, self.woken = wakes, True
+        self.poke()
+
+    def lose(self) -> None:
+        """Have the driver drop the run: it was claimed anew."""
+        self.lost = True
         self.poke()
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -179,15 +179,21 @@ class Worker:
 
     def adopt(self, run: Held, arrivals: list[facts.Fact] | None = None) -> None:
         """Drive a run from here on."""
+        work = self._driver.drive(run, arrivals)
+        former, driving = self.held.get(run.id), self._tasks.get(run.id)
+        if former is not None and driving is not None:
+            former.lose()
+            work = _after(driving, work)
         self.held[run.id] = run
         if self._closing:
             run.close()
-        task = self._loop.create_task(self._driver.drive(run, arrivals), name=f"run {run.id}")
+        task = self._loop.create_task(work, name=f"run {run.id}")
         self._tasks[run.id] = task
-        task.add_done_callback(lambda _: self._dropped(run))
+        task.add_done_callback(lambda done: self._dropped(run, done))
 
-    def _dropped(self, run: Held) -> None:
-        self._tasks.pop(run.id, None)
+    def _dropped(self, run: Held, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(run.id) is task:
+            del self._tasks[run.id]
         if not self._closing and self.held.get(run.id) is run:
             del self.held[run.id]
             if self._starved:  # else there is nothing to claim, and looking costs three reads
@@ -395,3 +401,13 @@ class Worker:
         """Return the name of the task that runs on the loop now; called from the watch's thread."""
         task = asyncio.current_task(self._loop)
         return task.get_name() if task is not None else "a callback"
+
+
+async def _after(former: asyncio.Task[None], work: Coroutine[Any, Any, None]) -> None:
+    """Drive a run that was held here before when its former driver has told what it still knows: events stay in order."""
+    try:
+        await asyncio.wait((former,))
+    except BaseException:
+        work.close()
+        raise
+    await work
