@@ -113,26 +113,9 @@ class Driver:
         try:
             if arrivals is None:
                 self._start(run)
-                arrivals = []
             else:
                 run.post(arrivals)
-            while True:
-                if (waiter := run.waiter(self._loop)) is not None:
-                    await waiter
-                arrivals = run.take()
-                if run.lost:
-                    return
-                consumed = await self._inbox(run, arrivals) if run.woken else ()
-                commit = self._turn(run, arrivals, consumed)
-                if commit is not None:
-                    try:
-                        (answer,) = await self._store.commit((commit,))
-                    except StoreUnavailable:
-                        (answer,) = await self._patiently(run.id, partial(self._store.commit, (commit,)))
-                    done = answer if type(answer) is Committed else await self._own(commit)
-                    if not self._holds_on(run, commit, done):
-                        return
-                self._start(run)
+            await self._drive(run)
         except ConflictError:
             logger.warning("run %s was taken over by another worker; its steps here are dropped", run.id)
         except StoreDamaged as error:
@@ -142,6 +125,24 @@ class Driver:
             await self.park(run.id, run.position, run.epoch, run.status, f"internal error: {error!r:.500}")
         finally:
             run.drop()
+
+    async def _drive(self, run: Held) -> None:
+        """Take turns until the run is no longer held. One coroutine, for a step passes here once."""
+        while True:
+            if (waiter := run.waiter(self._loop)) is not None:
+                await waiter
+            arrivals = run.take()
+            consumed = await self._inbox(run, arrivals) if run.woken else ()
+            commit = self._turn(run, arrivals, consumed)
+            if commit is not None:
+                try:
+                    (answer,) = await self._store.commit((commit,))
+                except StoreUnavailable:
+                    (answer,) = await self._patiently(run.id, partial(self._store.commit, (commit,)))
+                done = answer if type(answer) is Committed else await self._own(commit)
+                if not self._holds_on(run, commit, done):
+                    return
+            self._start(run)
 
     async def _inbox(self, run: Held, arrivals: list[facts.Fact]) -> tuple[InboxId, ...]:
         """Add what others sent to the arrivals; returns the rows that the next commit consumes."""

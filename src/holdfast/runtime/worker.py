@@ -404,7 +404,7 @@ class Worker:
 
 
 async def _after(former: asyncio.Task[None], work: Coroutine[Any, Any, None]) -> None:
-    """Drive a run that was held here before when its former driver has told what it still knows: events stay in order."""
+    """Drive a run that was held here before once its former driver has told what it knows: events stay in order."""
     try:
         await asyncio.wait((former,))
     except BaseException:
