@@ -25,7 +25,7 @@ from holdfast.errors import (
 )
 from holdfast.model import facts
 from holdfast.model.ids import RunId, check_run_id, microseconds, seconds
-from holdfast.model.run import ENDED, RESUMABLE, RunRow, RunStatus
+from holdfast.model.run import ENDED, RESUMABLE, RunStatus
 from holdfast.model.secrets import Secrets
 from holdfast.model.values import decode, encode
 from holdfast.reading import ALL, Reading
@@ -34,6 +34,7 @@ from holdfast.runtime.assembly import Assembly
 from holdfast.runtime.clock import Clock, SharedClock, SystemClock, new_id
 from holdfast.runtime.host import Host
 from holdfast.runtime.observers import Observer
+from holdfast.runtime.secrets import SecretMemory
 from holdfast.services import Runtime
 from holdfast.settings import store_url
 from holdfast.store.open import open_store
@@ -81,10 +82,11 @@ class Engine(Reading):
         self._store: Store = store or open_store(self.url)
         self._clock: Final[Clock] = SharedClock(clock or SystemClock(), self._store.now)
         self._given_observers = tuple(observers)
-        self._provider = secrets
         self._workers = workers
         self._concurrency = concurrency
-        self._secrets: dict[RunId, dict[str, str]] = {}
+        provider = None if secrets is None else (lambda row, name: secrets(Run(self, row), name))
+        self._secrets: Final = SecretMemory(provider)
+        self._provider = secrets
         self._opened = False
         self._parts: Assembly | None = None
         self._unlisten: Callable[[], None] | None = None
@@ -112,8 +114,7 @@ class Engine(Reading):
             worker_id=self._host.new_worker_id(),
             services=self.runtime,
             workflows=self.registry.all,
-            secrets=self._secrets_of,
-            provides=self._provider is not None,
+            secrets=self._secrets,
             observers=self._given_observers,
             concurrency=self._concurrency,
             drives=self._workers,
@@ -178,9 +179,10 @@ class Engine(Reading):
         """
         parts = self._open
         definition, checked = await self._definition(workflow, params)
-        known = Secrets(secrets or {})
+        known = _given(secrets)
         encoded = self._encode_params(checked, known)
         run_id = new_id(self._clock) if id is None else check_run_id(id)
+        _refuse_secret(known, {"id": run_id, **{f"tags[{n}]": tag for n, tag in enumerate(_tags(tags))}})
         if known and (parts.worker is None or (queue or definition.queue) not in parts.worker.queues):
             raise SecretsNeedWorker
         now = self._clock.now()
@@ -198,16 +200,14 @@ class Engine(Reading):
             not_before=now + microseconds(wait) if wait else 0,
             data=encoded,
         )
-        before = self._secrets.get(run_id)
+        before = self._secrets.of(run_id)
         if known:
-            self._secrets[run_id] = dict(known)
+            self._secrets.keep(run_id, known)
         while (row := await parts.begin(run_id, started, definition, checked, known)) is None:
             try:
                 existing = await self._existing(run_id, started, on_conflict)
             except RequestError:
-                self._secrets.pop(run_id, None)
-                if before is not None:
-                    self._secrets[run_id] = before
+                self._secrets.keep(run_id, before)
                 raise
             if existing is not None:
                 return existing
@@ -276,18 +276,22 @@ class Engine(Reading):
         if not name:
             raise PayloadRejected(f"a signal's name is {name!r}", field="name", fix="Give a name.")
         data = encode(value, f"signal {name!r}")
-        Secrets(self._secrets.get(id, {})).refuse({name: data}, "the signal")
+        known = Secrets(self._secrets.of(id))
+        known.refuse({name: data}, "the signal")
+        _refuse_secret(known, {"name": name, "key": key or ""})
         fact = facts.SignalReceived(name=name, key=key or new_id(self._clock), data=data)
         await self._deliver(id, fact, fact.key, UNENDED, wakes=UNENDED - {RunStatus.PAUSED}, strict=True)
 
     async def cancel(self, id: RunId, reason: str = "") -> Run:
         """Ask a run to end, wherever it is driven; stored at once. Changes nothing on an ended one."""
+        reason = Secrets(self._secrets.of(id)).scrub(reason)
         fact = facts.CancelRequested(reason=facts.readable(reason), key=f"cancel:{new_id(self._clock)}")
         await self._deliver(id, fact, fact.key, UNENDED)
         return await self.get(id)
 
     async def pause(self, id: RunId, reason: str = "") -> Run:
         """Let nothing new start until the run is resumed; running steps end. Changes nothing on an ended one."""
+        reason = Secrets(self._secrets.of(id)).scrub(reason)
         fact = facts.RunPaused(reason=facts.readable(reason), key=f"pause:{new_id(self._clock)}")
         await self._deliver(id, fact, fact.key, UNENDED - {RunStatus.PAUSED})
         return await self.get(id)
@@ -306,7 +310,7 @@ class Engine(Reading):
         if secrets:
             if parts.worker is None:
                 raise SecretsNeedWorker
-            self._secrets[id] = {**self._secrets.get(id, {}), **Secrets(secrets)}
+            self._secrets.keep(id, {**self._secrets.of(id), **_given(secrets)})
         if row.status in RESUMABLE:
             fact = facts.RunResumed(key=f"resume:{row.position}")
             await self._deliver(id, fact, fact.key, RESUMABLE, reopens=True)
@@ -319,7 +323,7 @@ class Engine(Reading):
         self._open  # noqa: B018
         answer = await self._store.delete(check_run_id(id))
         self._refused(id, answer, "only ended runs can be deleted", "Cancel it first.")
-        self._secrets.pop(id, None)
+        self._secrets.keep(id, None)
 
     async def _deliver(
         self,
@@ -359,25 +363,25 @@ class Engine(Reading):
         """Return for each observer how many commits it is behind."""
         return self._open.observers.lag()
 
-    def _secrets_of(self, row: RunRow) -> dict[str, str]:
-        """Return the secrets that this process has for a run: those given, else what the provider answers."""
-        known = dict(self._secrets.get(row.id, {}))
-        for name in row.secrets:
-            value = known.get(name) or self._provided(row, name)
-            if value is not None:
-                known[name] = value
-        return known
 
-    def _provided(self, row: RunRow, name: str) -> str | None:
-        if self._provider is None:
-            return None
-        try:
-            return self._provider(Run(self, row), name)
-        except Exception:
-            logger.exception(
-                "the secrets function raised for secret %s of run %s; the run waits", name, row.id
+def _given(secrets: object) -> Secrets:
+    """Return secrets that a caller gave; refuses what is no mapping of names to texts."""
+    given = {} if secrets is None else secrets
+    if not isinstance(given, Mapping):
+        raise PayloadRejected(
+            f"secrets are a {type(given).__name__}",
+            field="secrets",
+            fix='Give a dict: secrets={"token": "…"}.',
+        )
+    return Secrets(given)
+
+
+def _refuse_secret(known: Secrets, texts: Mapping[str, str]) -> None:
+    for field, text in texts.items():
+        if known and (name := known.find(text)) is not None:
+            raise PayloadRejected(
+                f"{field} holds the secret {name!r}", field=field, fix="Secrets are never stored."
             )
-            return None
 
 
 def _duration(field: str, given: object) -> float:

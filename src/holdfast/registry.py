@@ -27,8 +27,8 @@ class Registry:
 
     def add(self, workflow: Workflow, *, replace: bool = False) -> None:
         """Add a workflow under its name; refuses a name that is taken unless `replace`."""
-        name = workflow.name
-        if not name.strip():
+        name: object = workflow.name
+        if not isinstance(name, str) or not name.strip():
             raise DefinitionError(f"a workflow's name is empty: {name!r}", fix="Give it a name.")
         with self._lock:
             if name in self._workflows and not replace and self._workflows[name] is not workflow:

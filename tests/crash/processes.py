@@ -104,19 +104,25 @@ async def recovered(url: str, runs: Runs) -> dict[str, Any]:
 
 
 async def _result(engine: Engine, run: str) -> Any:
-    """Wait for a run's result. Three kills from outside look as if the run was to blame; a person lets it go on."""
+    """Wait for a run's result, and let it go on as often as somebody or something has stopped it.
+
+    Three kills from outside look as if the run was to blame.
+    """
     row = await engine.get(run)
 
     async def settled() -> bool:
         await row.refresh()
         return row.status is RunStatus.PAUSED or row.completed_at is not None
 
-    await until(settled)
-    if row.status is RunStatus.PAUSED:
-        assert row.error is not None
-        assert row.error.code == "poison"
+    while True:
+        await until(settled)
+        if row.status not in (RunStatus.PAUSED, RunStatus.CANCELLED):
+            return await engine.result(run)
+        assert row.error is None or row.error.code == "poison"
         await engine.resume(run)
-    return await engine.result(run)
+
+
+ENDS = ("RunCompleted", "RunFailed", "RunCancelled")
 
 
 class Journal:
@@ -140,37 +146,54 @@ class Journal:
     def check(self, begun: Counter[tuple[str, str, int]]) -> None:
         """Check that nothing was lost, repeated or torn.
 
-        Positions have no gap; there is one beginning and one end; each step finished once, its attempts rising by
-        one; each finished attempt began, and no attempt began twice.
+        Positions have no gap; the run began once and has ended; a step ends once unless a resume opens it again, and
+        none is open at an end; attempts rise by one; what is completed began, and no attempt began twice.
         """
         assert [fact["position"] for fact in self.facts] == list(range(1, len(self.facts) + 1))
         kinds = self.kinds()
-        assert kinds[0] == "RunStarted"
+        assert kinds.index("RunStarted") == 0
         assert kinds.count("RunStarted") == 1
-        assert kinds[-1] == "RunCompleted"
-        assert sum(kind in ("RunCompleted", "RunFailed", "RunCancelled") for kind in kinds) == 1
-        finished: set[str] = set()
+        assert kinds[-1] in ENDS
         attempts: dict[str, int] = {}
-        for fact in self.facts:
-            match fact["fact"]:
-                case "StepScheduled":
-                    assert fact["step"] not in attempts
-                    attempts[fact["step"]] = 1
-                case "StepRetried":
-                    assert fact["step"] not in finished
-                    attempts[fact["step"]] += 1
-                    assert fact["attempt"] == attempts[fact["step"]]
-                case "StepCompleted":
-                    assert fact["step"] not in finished
-                    finished.add(fact["step"])
-                    assert fact["attempt"] == attempts[fact["step"]]
-                    if fact["step"] != "START#1":
-                        assert begun[self.run, fact["step"], fact["attempt"]] == 1
-        assert finished == set(attempts)
+        opened: set[str] = set()
+        for before, fact in zip([None, *kinds], self.facts, strict=False):
+            assert before not in ENDS or fact["fact"] == "RunResumed", "nothing follows an end but a resume"
+            self._follow(fact, attempts, opened, begun)
         for (run, step, attempt), times in begun.items():
             if run == self.run:
                 assert times == 1, f"attempt {attempt} of {step} began {times} times"
                 assert attempt <= attempts[step]
+
+    def _follow(
+        self,
+        fact: dict[str, Any],
+        attempts: dict[str, int],
+        opened: set[str],
+        begun: Counter[tuple[str, str, int]],
+    ) -> None:
+        step = fact.get("step", "")
+        match fact["fact"]:
+            case "StepScheduled":
+                assert step not in attempts, f"{step} was scheduled twice"
+                attempts[step] = 1
+                opened.add(step)
+            case "StepRetried":
+                assert step in opened
+                attempts[step] += 1
+                assert fact["attempt"] == attempts[step]
+            case "StepCompleted" | "StepFailed" | "StepCancelled":
+                assert step in opened, f"{step} ended twice"
+                assert fact["attempt"] == attempts[step]
+                opened.remove(step)
+                if fact["fact"] == "StepCompleted" and step != "START#1":
+                    assert begun[self.run, step, fact["attempt"]] == 1
+            case "RunResumed":
+                for name, attempt in fact.get("reopened", ()):
+                    attempts[name] += 1
+                    assert attempt == attempts[name]
+                    opened.add(name)
+            case "RunCompleted" | "RunFailed" | "RunCancelled":
+                assert opened == set(), "a step is open at the end"
 
 
 def read_log(log: Path) -> Counter[tuple[str, str, int]]:

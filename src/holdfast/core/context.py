@@ -10,8 +10,25 @@ from typing import Any, Final, Protocol
 from holdfast.core.ledger import OpenStep
 from holdfast.errors import RequestError
 from holdfast.model.ids import RunId, StepId
+from holdfast.model.secrets import Secrets
 
 logger: Final = logging.getLogger("holdfast.steps")
+
+
+class _StepLogger(logging.LoggerAdapter[logging.Logger]):
+    """Writes records without the run's secrets."""
+
+    def __init__(self, to: logging.Logger, extra: Mapping[str, object], secrets: Mapping[str, str]) -> None:
+        super().__init__(to, extra)
+        self._secrets = secrets
+
+    def log(self, level: int, msg: object, *args: object, **options: Any) -> None:
+        """Write the record if its level is wanted."""
+        if not self.isEnabledFor(level):
+            return
+        if isinstance(self._secrets, Secrets) and self._secrets:
+            msg, args = self._secrets.scrub(str(msg) % args if args else str(msg)), ()
+        super().log(level, msg, *args, **options)
 
 
 class Attempting(Protocol):
@@ -82,7 +99,7 @@ class StepContext:
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:
         """A logger whose records carry run, step and attempt."""
         extra = {"run_id": self.run_id, "step": self.step_id, "attempt": self.attempt}
-        return logging.LoggerAdapter(logger, extra)
+        return _StepLogger(logger, extra, self.secrets)
 
     def progress(self, percent: float, message: str | None = None) -> None:
         """Tell how far the step is, 0 to 100. Kept at most once a second; cheap to call often; from any thread."""

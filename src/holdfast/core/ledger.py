@@ -41,12 +41,13 @@ class Ledger(msgspec.Struct, gc=False):
     """See the module. `position` counts the facts absorbed, `now` is the instant of the latest one.
 
     `begins` is when a run that was started with a delay may begin; 0 once it has. `asked` tells that a cancel of the
-    run met open steps, which were asked to end.
+    run met open steps, which were asked to end. `secrets` are the names of those that the run was ever given.
     """
 
     position: int = 0
     now: Instant = 0
     begins: Instant = 0
+    secrets: list[str] = []
     open: dict[StepId, OpenStep] = {}
     unresolved: dict[StepId, OpenStep] = {}
     signals: dict[str, list[msgspec.Raw]] = {}
@@ -92,6 +93,7 @@ class Ledger(msgspec.Struct, gc=False):
 
 def _started(ledger: Ledger, fact: facts.RunStarted) -> None:
     ledger.begins = fact.not_before
+    ledger.secrets.extend(fact.secrets)
 
 
 def _scheduled(ledger: Ledger, fact: facts.StepScheduled) -> None:
@@ -123,6 +125,8 @@ def _cancel_requested_of_step(ledger: Ledger, fact: facts.StepCancelRequested) -
 
 def _completed(ledger: Ledger, fact: facts.StepCompleted) -> None:
     ledger._end(fact.step)  # noqa: SLF001 - the folds are the ledger's own methods, kept in a table by type
+    if fact.secrets:
+        ledger.secrets.extend(name for name in fact.secrets if name not in ledger.secrets)
 
 
 def _step_failed(ledger: Ledger, fact: facts.StepFailed) -> None:
@@ -204,7 +208,7 @@ def admit(ledger: Ledger, fact: facts.Fact, now: Instant) -> facts.Fact | None:
 
     Forgotten are: what concerns a step that is unknown, ended or at another attempt; what has a key seen before; a
     cancel of a cancelling run; a pause of a paused one; a resume of one that goes on; anything but a resume after the
-    end.
+    end. A step that was asked to end has no next attempt: what would begin one is its cancellation.
     """
     if type(fact) is facts.RunResumed:
         return _admit_resume(ledger, fact, now)
@@ -212,6 +216,8 @@ def admit(ledger: Ledger, fact: facts.Fact, now: Instant) -> facts.Fact | None:
         return None
     if not fact.at:
         msgspec.structs.force_setattr(fact, "at", now)
+    if type(fact) is facts.StepRetried and (step := ledger.open[fact.step]).cancelling:
+        return facts.StepCancelled(at=fact.at, step=step.step, attempt=step.attempt, started=fact.started)
     return fact
 
 

@@ -115,12 +115,16 @@ class StepCancelRequested(Fact, frozen=True):
 
 
 class StepCompleted(Fact, frozen=True):
-    """The step ended well. `data` is what the user's code returned, `gone` the keys it removed."""
+    """The step ended well. `data` is what the user's code returned, `gone` the keys it removed.
+
+    `secrets` are the names of all secrets that the run knows from here on, when the step changed them.
+    """
 
     step: StepId
     attempt: int
     started: Instant = 0
     gone: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
     data: msgspec.Raw = NOTHING
 
 

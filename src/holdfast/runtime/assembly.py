@@ -26,7 +26,8 @@ from holdfast.runtime.held import Held
 from holdfast.runtime.host import Host
 from holdfast.runtime.observers import ObserverLike, Observers
 from holdfast.runtime.pulse import Pulse
-from holdfast.runtime.worker import Provide, Worker
+from holdfast.runtime.secrets import SecretMemory
+from holdfast.runtime.worker import Worker
 from holdfast.store.port import Store
 
 ASYNC_LIMIT = 1000
@@ -44,8 +45,7 @@ class Assembly:
         worker_id: str,
         services: Any,
         workflows: Callable[[], Mapping[str, Workflow]],
-        secrets: Provide,
-        provides: bool,
+        secrets: SecretMemory,
         observers: Sequence[ObserverLike],
         concurrency: int,
         drives: bool,
@@ -67,7 +67,6 @@ class Assembly:
                 slots=concurrency,
                 workflows=workflows,
                 secrets=secrets,
-                provides=provides,
                 host=host,
             )
         self.observers = Observers(self.feed, store, worker_id, observers, host.threads("holdfast-observer"))
@@ -158,9 +157,7 @@ class Assembly:
             self._later(self._open_late(run, commit))
             raise
         except StoreUnavailable:
-            self._later(
-                self._driver.settle(commit)
-            )  # should it have been written, the worker gives the run back
+            self._later(self._driver.doubt(commit))  # should it have been written, the worker gives the run back
             raise
         return self._opened(run, commit, answer)
 

@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
+import msgspec
+
 from holdfast.core.advance import advance
 from holdfast.core.effects import SHORT_WAIT, derive, opening_row, status_of, waiting_on
 from holdfast.core.ledger import Ledger
@@ -23,6 +25,7 @@ from holdfast.model import facts
 from holdfast.model.commit import Commit, Committed, Dequeue, Enqueue
 from holdfast.model.ids import InboxId, Instant, RunId, StepId
 from holdfast.model.run import Progress, RunRow, RunStatus
+from holdfast.model.secrets import Secrets
 from holdfast.runtime.clock import Clock
 from holdfast.runtime.executor import Attempt, Executor
 from holdfast.runtime.feed import Feed
@@ -38,8 +41,13 @@ SLOW_DECISION: Final = 0.05
 FOLD_AFTER: Final = 500
 """A fold is stored at the earliest after so many facts."""
 
+MOST_DOUBTS: Final = 1000
+
 DEATHS: Final = 3
 """So many workers may die over a run before it is parked."""
+
+CLOCKS_DIFFER: Final = SECOND
+"""By so much two processes may see the store's clock differently."""
 
 _BEGINNING: Final = ""
 """Stands for a step where a delayed run waits for its beginning."""
@@ -71,6 +79,7 @@ class Driver:
         self._loop = executor.loop
         self._cancel_grace = cancel_grace
         self._commits = 0
+        self._doubted: dict[RunId, Commit] = {}
 
     # --- beginning
 
@@ -90,6 +99,8 @@ class Driver:
     def takeover(self, run: Held, *, lost: bool) -> list[facts.Fact]:
         """Return what a new holder records first: the attempts that were lost with the last one."""
         now = self._clock.now()
+        # The last holder left no row for a wait that was short by its own view of the store's clock.
+        run.sits_out = SHORT_WAIT + CLOCKS_DIFFER
         if run.ledger.begins > now:
             run.wait_until(run.ledger.begins, _BEGINNING)
         for step in run.ledger.open.values():
@@ -142,6 +153,8 @@ class Driver:
                 done = answer if type(answer) is Committed else await self._own(commit)
                 if not self._holds_on(run, commit, done):
                     return
+            if run.lost:
+                return
             self._start(run)
 
     async def _inbox(self, run: Held, arrivals: list[facts.Fact]) -> tuple[InboxId, ...]:
@@ -187,6 +200,8 @@ class Driver:
                     "run %s: deciding took over %d ms; it holds the loop", run.id, SLOW_DECISION * 1000
                 )
             recorded += more
+            if run.secrets and type(run.progress.ledger.ended) is facts.RunFailed:
+                _scrub(run.progress.ledger.ended, run.secrets)
             arrivals = self._follow(run, more)
             if not arrivals:
                 return recorded
@@ -249,7 +264,7 @@ class Driver:
 
     def _backs_off(self, run: Held) -> bool:
         """Tell whether a step waits for so short that no row in the inbox will wake the run."""
-        return bool(run.backoff) and run.backoff[0][0] - self._clock.now() <= SHORT_WAIT
+        return bool(run.backoff) and run.backoff[0][0] - self._clock.now() <= run.sits_out
 
     def _start(self, run: Held) -> None:
         """Start what is planned, ask to end what shall end, and set the timer."""
@@ -362,11 +377,26 @@ class Driver:
         gone = row.status is not RunStatus.RUNNING and any(isinstance(e, Dequeue) for e in commit.effects)
         return Committed(commit.run, row.position, released=gone)
 
-    async def settle(self, commit: Commit) -> None:
+    async def settle(self, commit: Commit) -> bool:
         """Show a commit whose answer was lost, if it was written all the same: observers shall miss nothing."""
         rows = await self._patiently(commit.run, lambda: self._store.journal(commit.run, commit.position, 1))
-        if rows and (rows[0].worker, rows[0].facts) == (self.worker, facts.Journal.encode(commit.facts)):
+        ours = bool(rows) and (rows[0].worker, rows[0].facts) == (self.worker, facts.Journal.encode(commit.facts))
+        if ours:
             self._feed.publish(commit)
+        return ours
+
+    async def doubt(self, commit: Commit) -> None:
+        """Settle a run's first commit whose answer was lost: now, or, if it is not there yet, when the run is taken."""
+        self._doubted[commit.run] = commit
+        await self.resolve(commit.run)
+
+    async def resolve(self, run: RunId) -> None:
+        """Settle what is in doubt about a run, before later commits of it are shown."""
+        commit = self._doubted.pop(run, None)
+        if commit is not None and not await self.settle(commit):
+            self._doubted[run] = commit
+            while len(self._doubted) > MOST_DOUBTS:
+                del self._doubted[next(iter(self._doubted))]
 
     async def _patiently(self, run: RunId, call: Callable[[], Awaitable[T]]) -> T:
         """Call the store, again and again while it is unavailable."""
@@ -453,6 +483,12 @@ def lost_attempts(ledger: Ledger, now: Instant) -> list[facts.Fact]:
         else facts.StepRetried(at=now, step=step.step, attempt=step.attempt + 1, reason="worker lost")
         for step in lost
     ]
+
+
+def _scrub(failed: facts.RunFailed, secrets: Secrets) -> None:
+    """Blot secrets out of what a router or reducer said; nobody else has seen the fact yet."""
+    told = msgspec.structs.replace(failed.error, message=secrets.scrub(failed.error.message))
+    msgspec.structs.force_setattr(failed, "error", told)
 
 
 def parked(reason: str, code: str = "parked", at: Instant = 0) -> facts.RunPaused:

@@ -190,6 +190,7 @@ class Attempt:
                 attempt=step.attempt,
                 started=self._started,
                 gone=outcome.gone,
+                secrets=() if outcome.secrets is None else outcome.secrets.names,
                 data=outcome.data,
             )
         )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from holdfast.core.effects import Holding
+from holdfast.core.effects import SHORT_WAIT, Holding
 from holdfast.core.ledger import Ledger
 from holdfast.core.program import Blobs, Program, Work
 from holdfast.model import facts
@@ -14,6 +15,10 @@ from holdfast.model.ids import Instant, RunId, StepId
 from holdfast.model.run import RunStatus
 from holdfast.model.secrets import Secrets
 from holdfast.runtime.executor import Attempt
+
+
+def _forget(_: RunId, __: Mapping[str, str]) -> None:
+    """Keep nothing: the run is not adopted yet, and who adopts it keeps what it knows then."""
 
 
 class Held:
@@ -36,6 +41,7 @@ class Held:
         "fold_size",
         "holding",
         "id",
+        "keep",
         "live",
         "lost",
         "missing",
@@ -45,6 +51,7 @@ class Held:
         "ready",
         "releasing",
         "secrets",
+        "sits_out",
         "size_since_fold",
         "status",
         "wakes",
@@ -82,7 +89,9 @@ class Held:
         self.backoff: list[tuple[Instant, StepId]] = []
         self.causes: dict[StepId, BaseException] = {}
         self.closing = False
+        self.keep: Callable[[RunId, Mapping[str, str]], None] = _forget
         self.lost = False
+        self.sits_out = SHORT_WAIT
         self.committed = False
         self.releasing = False
         self.woken = False
@@ -123,7 +132,14 @@ class Held:
         if attempt.error is not None:
             self.causes[attempt.step.step] = attempt.error
         if attempt.learned is not None:
-            self.secrets = attempt.learned
+            # Steps of one round each change what they were given; together they know what all of them set.
+            given, learned = attempt.secrets, attempt.learned
+            kept = {
+                name: value for name, value in self.secrets.items() if name in learned or name not in given
+            }
+            changed = {name: value for name, value in learned.items() if given.get(name) != value}
+            self.secrets = Secrets(kept | changed)
+            self.keep(self.id, self.secrets)
 
     def wake(self, wakes: int) -> None:
         """Have the driver read the inbox."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -20,27 +20,26 @@ from holdfast.core.program import Workflow
 from holdfast.errors import HoldfastError, StoreError
 from holdfast.model import facts
 from holdfast.model.ids import SECOND, RunId, WorkerId
-from holdfast.model.run import RunRow, RunStatus
+from holdfast.model.run import RunStatus
 from holdfast.model.secrets import Secrets
 from holdfast.runtime.driver import DEATHS, Driver
 from holdfast.runtime.held import Held
 from holdfast.runtime.host import Host, Lock
 from holdfast.runtime.loading import load_run
+from holdfast.runtime.secrets import SecretMemory
 from holdfast.store.port import Claimed, RunQuery, Store, WorkerRow
 
 logger: Final = logging.getLogger("holdfast")
 
 LEASE: Final = 30 * SECOND
 PATROL_SECONDS: Final = 1.0
+LAST_COMMIT_SECONDS: Final = 1.0
 SHORTEST_REST: Final = 0.002
 """Seconds. What is due by our view of the store's clock may not be due there yet: no spinning until it is."""
 
 PROVIDE_SECONDS: Final = 60.0
 """How often a worker with a provider of secrets looks for runs that wait for one."""
 SUSPECT_DEATHS: Final = 2
-
-Provide = Callable[[RunRow], Mapping[str, str]]
-"""Gives the secrets that are known for a run."""
 
 
 class Worker:
@@ -53,8 +52,7 @@ class Worker:
         *,
         slots: int,
         workflows: Callable[[], Mapping[str, Workflow]],
-        secrets: Provide,
-        provides: bool,
+        secrets: SecretMemory,
         host: Host,
         queues: tuple[str, ...] = ("default",),
     ) -> None:
@@ -65,7 +63,6 @@ class Worker:
         self._slots = slots
         self._workflows = workflows
         self._secrets = secrets
-        self._provides = provides
         self._provided = -PROVIDE_SECONDS
         self.queues = queues
         self._tasks: dict[RunId, asyncio.Task[None]] = {}
@@ -119,6 +116,10 @@ class Worker:
         tasks = list(self._tasks.values())
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=grace)
+            for run in self.held.values():
+                run.lose()
+            if late:  # not cancelled at once: what is being committed is still to be told to observers
+                _, late = await asyncio.wait(late, timeout=LAST_COMMIT_SECONDS)
             for task in late:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -185,6 +186,9 @@ class Worker:
             former.lose()
             work = _after(driving, work)
         self.held[run.id] = run
+        run.keep = self._secrets.keep
+        if run.secrets:
+            run.keep(run.id, run.secrets)
         if self._closing:
             run.close()
         task = self._loop.create_task(work, name=f"run {run.id}")
@@ -194,6 +198,8 @@ class Worker:
     def _dropped(self, run: Held, task: asyncio.Task[None]) -> None:
         if self._tasks.get(run.id) is task:
             del self._tasks[run.id]
+        if isinstance(run.ledger.ended, facts.RunCompleted):
+            self._secrets.keep(run.id, None)
         if not self._closing and self.held.get(run.id) is run:
             del self.held[run.id]
             if self._starved:  # else there is nothing to claim, and looking costs three reads
@@ -207,8 +213,9 @@ class Worker:
         if held is not None:
             row = await self._store.run(run)
             if held.missing and row is not None:
-                known = self._known(row)
-                held.secrets, held.missing = Secrets(known), self._missing(row, known)
+                names = held.ledger.secrets
+                known = {**held.secrets, **self._secrets.known(row, names)}
+                held.secrets, held.missing = Secrets(known), _missing(names, known)
                 held.poke()
             return
         claimed = await self._store.claim_run(self.id, run)
@@ -244,7 +251,8 @@ class Worker:
             code = error.code if isinstance(error, HoldfastError) else "parked"
             await self._driver.park(row.id, row.position, row.epoch, row.status, str(error), code)
             return
-        known = self._known(row)
+        names = loaded.progress.ledger.secrets
+        known = self._secrets.known(row, names)
         run = Held(
             row.id,
             loaded.program,
@@ -259,23 +267,10 @@ class Worker:
         )
         run.size_since_fold, run.fold_size = loaded.size, loaded.fold_size
         run.facts_since_fold = row.position if not loaded.fold_size else 0
-        run.missing = self._missing(row, known)
+        run.missing = _missing(names, known)
         run.woken = True
         lost = row.status is RunStatus.RUNNING or claimed.deaths > 0
         self.adopt(run, self._driver.takeover(run, lost=lost))
-
-    @staticmethod
-    def _missing(row: RunRow, known: Mapping[str, str]) -> tuple[str, ...]:
-        return tuple(name for name in row.secrets if name not in known)
-
-    def _known(self, row: RunRow) -> Mapping[str, str]:
-        if not row.secrets:
-            return {}
-        try:
-            return self._secrets(row)
-        except Exception:
-            logger.exception("the provider of secrets failed for run %s; the run waits for them", row.id)
-            return {}
 
     # --- keeping
 
@@ -306,7 +301,7 @@ class Worker:
             await self._patrol()
             await self._find_strays()
         await self._claim()
-        if self._provides and self._loop.time() - self._provided > PROVIDE_SECONDS:
+        if self._secrets.provides and self._loop.time() - self._provided > PROVIDE_SECONDS:
             self._provided = self._loop.time()
             await self._provide()
 
@@ -328,8 +323,11 @@ class Worker:
         waiting = RunQuery(status=frozenset({RunStatus.WAITING}), needs_secret=True, ascending=True)
         while rows := await self._store.runs(waiting):
             for row in rows:
+                names = [
+                    wait.removeprefix("secret ") for wait in row.waiting_on if wait.startswith("secret ")
+                ]
                 serves = row.workflow in self._workflows() and row.queue in self.queues
-                if serves and self.has_slot and not self._missing(row, self._known(row)):
+                if serves and self.has_slot and not _missing(names, self._secrets.known(row, names)):
                     await self.take_run(row.id)
             waiting = msgspec.structs.replace(waiting, after=(rows[-1].created_at, rows[-1].id))
 
@@ -381,11 +379,9 @@ class Worker:
         logger.error(
             "worker %s lost its lease; it drops its %d runs and begins anew", self.id, len(self.held)
         )
-        for task in self._tasks.values():
-            task.cancel()
-        self._astray.update(
-            self.held
-        )  # claimed since the lease was over, some of them may be ours in the store
+        self._astray.update(self.held)  # claimed since the lease was over, some may be ours in the store
+        for run in self.held.values():
+            run.lose()
         self._loop.create_task(self.registered())
 
     def renew(self) -> bool:
@@ -401,6 +397,10 @@ class Worker:
         """Return the name of the task that runs on the loop now; called from the watch's thread."""
         task = asyncio.current_task(self._loop)
         return task.get_name() if task is not None else "a callback"
+
+
+def _missing(names: Sequence[str], known: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(name for name in names if name not in known)
 
 
 async def _after(former: asyncio.Task[None], work: Coroutine[Any, Any, None]) -> None:

@@ -27,7 +27,7 @@ class Send:
     def __init__(self, node: str, state: Mapping[str, Any] | State) -> None:
         """Keep the target and the state that this item sees instead of the round's."""
         self.node = node
-        self.state = state
+        self.state: Any = state  # looked at when the router has returned
 
     def __repr__(self) -> str:
         """Show the target and the keys."""
@@ -126,7 +126,7 @@ def _holds(source: str, edge: Edge, state: State) -> bool:
     label = f"edge {source!r} -> {edge.target!r}"
     try:
         answer = edge.when(state)  # type: ignore[misc]  # only edges with `when` come here
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise EdgeFault(label, _raised("predicate", edge.name, error)) from error
     if hasattr(answer, "__await__"):
         _discard(answer)
@@ -154,7 +154,7 @@ def _route(source: str, router: Router, state: State) -> Chosen:
     label = f"conditional edge from {source!r}"
     try:
         answer = router.choose(state)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise EdgeFault(label, _raised("router", router.name, error)) from error
     if hasattr(answer, "__await__"):
         _discard(answer)
@@ -175,6 +175,9 @@ def _known(label: str, router: Router, send: Send) -> Send:
         raise EdgeFault(label, f"router sent to {send.node!r}, which is none of its targets {_names(router)}")
     if send.node == END:
         raise EdgeFault(label, "router sent an item to END; return END itself")
+    if not isinstance(send.state, Mapping):
+        kind = type(send.state).__name__
+        raise EdgeFault(label, f"router sent {send.node!r} a state of type {kind}; give a dict or a State")
     return send
 
 

@@ -102,7 +102,7 @@ class GraphWorkflow:
         """Return the program of one run; what the factory raises becomes the failure of the step START."""
         try:
             graph, first = self.graph(services, params)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - user code: whatever it raises fails the run, not the caller
+        except BaseException as error:  # noqa: BLE001 - user code: whatever it raises fails the run, not the caller
             return GraphProgram(StateGraph(self.name), _raiser(error), blobs, problem=error)
         return GraphProgram(graph, lambda: first, blobs)
 

@@ -146,6 +146,8 @@ class NodeWork:
             return _NO_CHANGE
         if self._schema is not None:
             self._schema.check({key: decode(raw) for key, raw in changes.items()})
+        if secrets and learned is not None and isinstance(secrets, Secrets):
+            secrets.refuse(changes, where)  # also what it knew before it set other ones
         return outcome_of(changes, gone, learned or secrets, learned, where)
 
 

@@ -218,7 +218,7 @@ class GraphProgram:
             return Reduced(old.value)
         try:
             return Reduced(reducer(old.value, value))
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             message = f"the reducer of {key!r} raised {type(error).__name__}: {error} (result of {step})"
             raise _MergeFault("reducer_failed", facts.readable(message), step) from error
 

@@ -1,0 +1,129 @@
+"""W23: a run in flight silently went on with whatever code there was; nothing told which it had begun with.
+
+A run keeps version and hash of its definition. Changed code that fits the journal goes on; else the run is parked with
+what was expected and found, until a person resumes or cancels it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from holdfast import END, START, Engine, RunStatus, State, StateGraph, StepContext
+from holdfast.patterns.graph.factory import GraphWorkflow
+from holdfast.registry import Registry, as_workflow
+from tests.conftest import OpenEngine
+from tests.graphs import PATIENCE, sequence, until
+
+
+def flaky(state: State, step: StepContext) -> dict[str, int]:
+    if step.attempt == 1:
+        raise ConnectionError
+    return {"b": state["a"] + 1}
+
+
+def first_version() -> StateGraph:
+    return sequence("w23", a=lambda _: {"a": 1}, b=flaky)
+
+
+def knowing(graph: StateGraph) -> Registry:
+    registry = Registry()
+    registry.add(as_workflow(graph))
+    return registry
+
+
+async def failed(url: str, open_engine: OpenEngine) -> None:
+    engine = await open_engine(url, registry=knowing(first_version()))
+    run = await engine.start("w23", id="w23")
+    assert (await run.wait()).status is RunStatus.FAILED
+    await engine.close()
+
+
+async def test_a_run_keeps_the_version_it_was_started_with(engine: Engine, registry: Registry) -> None:
+    def factory(graph: StateGraph, runtime: Any, params: dict[str, Any]) -> dict[str, Any]:
+        graph.add_node("a", lambda _: {"a": 1}).set_entry_point("a").set_exit_point("a")
+        return {}
+
+    registry.add(GraphWorkflow("w23", factory, version="2026-11"))
+    run = await engine.start("w23")
+    await run.wait()
+    assert run.version == "2026-11"
+    row = await engine.store.run(run.id)
+    assert row is not None
+    assert row.hash
+    registry.add(GraphWorkflow("w23", factory, version="2026-12"), replace=True)
+    assert (await run.refresh()).version == "2026-11"
+    assert (await engine.start("w23")).version == "2026-12"
+
+
+async def test_a_change_that_fits_the_journal_goes_on(url: str, open_engine: OpenEngine) -> None:
+    await failed(url, open_engine)
+    changed = sequence("w23", a=lambda _: {"a": 100}, b=flaky, c=lambda s: {"c": s["b"] + 1})
+    engine = await open_engine(url, registry=knowing(changed))
+    await engine.resume("w23")
+    # What is finished stays as it was; what follows is new.
+    assert await engine.result("w23", timeout=PATIENCE) == {"a": 1, "b": 2, "c": 3}
+
+
+async def test_a_change_that_does_not_fit_parks_the_run_and_says_why(
+    url: str, open_engine: OpenEngine
+) -> None:
+    await failed(url, open_engine)
+    renamed = sequence("w23", a=lambda _: {"a": 1}, bee=flaky)
+    engine = await open_engine(url, registry=knowing(renamed))
+    await engine.resume("w23")
+    await until(lambda: is_paused(engine))
+    parked = await engine.get("w23")
+    assert parked.error is not None
+    assert parked.error.code == "nondeterminism"
+    assert "'b'" in parked.error.message
+    assert "a, bee" in parked.error.message
+    assert parked.waiting_on[0].startswith("resume: ")
+    await engine.close()
+    # The old code is back: nothing was lost.
+    engine = await open_engine(url, registry=knowing(first_version()))
+    await engine.resume("w23")
+    assert await engine.result("w23", timeout=PATIENCE) == {"a": 1, "b": 2}
+
+
+async def is_paused(engine: Engine) -> bool:
+    return (await engine.get("w23")).status is RunStatus.PAUSED
+
+
+async def test_a_parked_run_can_be_cancelled(url: str, open_engine: OpenEngine) -> None:
+    await failed(url, open_engine)
+    engine = await open_engine(url, registry=knowing(sequence("w23", a=lambda _: {"a": 1}, bee=flaky)))
+    await engine.resume("w23")
+    await until(lambda: is_paused(engine))
+    await engine.cancel("w23")
+    assert (await engine.wait("w23", timeout=PATIENCE)).status is RunStatus.CANCELLED
+
+
+@pytest.mark.parametrize("broken", ["raises", "unsound"])
+async def test_a_definition_that_cannot_be_built_parks_the_run(
+    url: str, open_engine: OpenEngine, broken: str
+) -> None:
+    await failed(url, open_engine)
+
+    def factory(graph: StateGraph, runtime: Any, params: dict[str, Any]) -> dict[str, Any]:
+        if broken == "raises":
+            raise ImportError("no module named scanner")
+        graph.add_node("a", lambda _: {}).add_edge(START, "a").add_node("b", flaky).add_edge("b", END)
+        return {}
+
+    registry = Registry()
+    registry.add(GraphWorkflow("w23", factory))
+    engine = await open_engine(url, registry=registry)
+    await engine.resume("w23")
+    await until(lambda: is_paused(engine))
+    parked = await engine.get("w23")
+    assert parked.error is not None
+    assert ("scanner" if broken == "raises" else "dead end") in parked.error.message
+    await engine.close()
+    engine = await open_engine(url, registry=knowing(first_version()))
+    await engine.resume("w23")
+    assert await engine.result("w23", timeout=PATIENCE) == {"a": 1, "b": 2}
+    # The attempts count on; the one that was parked began nothing under a number of its own.
+    numbers = [one.number for one in (await engine.stages("w23"))[1].attempts]
+    assert numbers == sorted(set(numbers))

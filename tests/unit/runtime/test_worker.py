@@ -1,0 +1,262 @@
+"""The worker: slots, claims, suspects, patrols, leases, and what it leaves when it closes."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from holdfast import Engine, RunStatus, State, StepContext
+from holdfast.registry import Registry, as_workflow
+from holdfast.runtime.host import Host, LifeLock
+from holdfast.runtime.worker import Worker
+from holdfast.store.port import WorkerRow
+from tests.conftest import OpenEngine
+from tests.graphs import PATIENCE, Gate, nothing, sequence, until
+
+
+def worker_of(engine: Engine) -> Worker:
+    worker = engine._open.worker
+    assert worker is not None
+    return worker
+
+
+async def row_of(engine: Engine, worker: str) -> WorkerRow:
+    (row,) = [row for row in await engine.store.workers() if row.id == worker]
+    return row
+
+
+async def deaths(engine: Engine, run: str, count: int) -> None:
+    """Let so many workers have died over the run."""
+    store: Any = engine.store
+    await store._write(
+        lambda database: database.execute("UPDATE jobs SET deaths = ? WHERE run = ?", (count, run))
+    )
+
+
+# --- listing
+
+
+async def test_a_worker_is_listed_with_its_place_and_workflows(url: str, open_engine: OpenEngine) -> None:
+    registry = Registry()
+    registry.add(as_workflow(sequence("known", node=nothing)))
+    engine = await open_engine(url, registry=registry)
+    worker = worker_of(engine)
+    row = await row_of(engine, worker.id)
+    here = Host()
+    assert (row.host, row.boot, row.namespace, row.pid) == (here.name, here.boot, here.namespace, here.pid)
+    assert Path(row.lock).exists()
+    assert list(row.workflows) == ["known"]
+    assert row.stopped_at == 0
+    assert row.leased_until > engine.store.now()
+    await engine.close()
+    client = await open_engine(url, workers=False)
+    row = await row_of(client, worker.id)
+    assert row.stopped_at > 0
+    assert list(row.workflows) == ["known"], "the list stays"
+    assert not Path(row.lock).exists()
+
+
+async def test_a_registration_is_listed(url: str, open_engine: OpenEngine, registry: Registry) -> None:
+    engine = await open_engine(url)
+    registry.add(as_workflow(sequence("late", node=nothing)))
+    worker = worker_of(engine)
+
+    async def listed() -> bool:
+        return "late" in (await row_of(engine, worker.id)).workflows
+
+    await until(listed)
+
+
+# --- slots and suspects
+
+
+async def test_a_suspect_is_held_alone(url: str, open_engine: OpenEngine) -> None:
+    gates, order = [Gate(), Gate()], []
+
+    def node(state: State, step: StepContext) -> None:
+        order.append((step.run_id, step.attempt))
+        if step.run_id == "suspect":
+            gates[step.attempt - 1].wait()
+
+    engine = await open_engine(url)
+    await engine.start(sequence("suspects", node=node), id="suspect")
+    await gates[0].until_reached()
+    await engine.close(grace=0)
+    client = await open_engine(url, workers=False)
+    await client.start("suspects", id="other")
+    await deaths(client, "suspect", 2)
+    engine = await open_engine(url)
+    await gates[1].until_reached()
+    assert order == [("suspect", 1), ("other", 1), ("suspect", 2)], "first those under no suspicion"
+    assert not worker_of(engine).has_slot
+    late = await engine.start("suspects", id="late")
+    assert late.status is RunStatus.PENDING
+    for gate in gates:
+        gate.open()
+    for run in ("suspect", "other", "late"):
+        assert (await engine.wait(run, timeout=PATIENCE)).status is RunStatus.COMPLETED
+
+
+async def test_a_third_death_parks_and_a_finished_step_takes_the_suspicion_away(
+    url: str, open_engine: OpenEngine
+) -> None:
+    gate = Gate()
+    graph = sequence("suspects", first=nothing, second=lambda _: gate.wait())
+    client = await open_engine(url, workers=False, registry=Registry())
+    for run, count in (("two", 2), ("three", 3)):
+        await client.start(graph, id=run)
+        await deaths(client, run, count)
+    registry = Registry()
+    registry.add(as_workflow(graph))
+    engine = await open_engine(url, registry=registry)
+    await gate.until_reached()
+    assert worker_of(engine).has_slot, "its first node is done: it is trusted again"
+    gate.open()
+    assert (await engine.wait("two", timeout=PATIENCE)).status is RunStatus.COMPLETED
+
+    async def is_parked() -> bool:
+        return (await engine.get("three")).status is RunStatus.PAUSED
+
+    await until(is_parked)
+
+
+# --- patrols
+
+
+async def test_a_worker_whose_lease_is_over_is_reclaimed_and_its_run_goes_on(
+    url: str, open_engine: OpenEngine
+) -> None:
+    gate, calls = Gate(), []
+
+    def node(state: State, step: StepContext) -> None:
+        calls.append(step.attempt)
+        if step.attempt == 1:
+            gate.wait()
+
+    graph = sequence("expired", node=node)
+    first = await open_engine(url)
+    await first.start(graph, id="expired")
+    await gate.until_reached()
+    # It is on a machine that cannot be seen from here, and has not renewed.
+    row = await row_of(first, worker_of(first).id)
+    await first.store.enlist(msgspec.structs.replace(row, boot="elsewhere", leased_until=1))
+    registry = Registry()
+    registry.add(as_workflow(graph))
+    second = await open_engine(url, registry=registry)
+    assert (await second.wait("expired", timeout=PATIENCE)).status is RunStatus.COMPLETED
+    gate.open()
+    assert calls == [1, 2]
+
+
+async def test_a_worker_with_a_lease_is_left_alone(url: str, open_engine: OpenEngine) -> None:
+    gate = Gate()
+    graph = sequence("leased", node=lambda _: gate.wait())
+    first = await open_engine(url)
+    await first.start(graph, id="leased")
+    await gate.until_reached()
+    row = await row_of(first, worker_of(first).id)
+    await first.store.enlist(msgspec.structs.replace(row, boot="elsewhere"))
+    second = await open_engine(url, registry=Registry())
+    await worker_of(second)._patrol()
+    assert await first.store.held(row.id) == ["leased"]
+    gate.open()
+    await first.wait("leased")
+
+
+async def test_a_dead_worker_is_forgotten_only_when_its_jobs_are_free(
+    url: str, open_engine: OpenEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = await open_engine(url)
+    lock = LifeLock("dead-worker")
+    here = Host()
+    row = WorkerRow(
+        id="dead-worker",
+        host=here.name,
+        boot=here.boot,
+        namespace=here.namespace,
+        pid=1,
+        lock=str(lock.path),
+        leased_until=engine.store.now() + 60_000_000,
+    )
+    await engine.store.enlist(row)
+    lock._file.close()  # as when a process is killed: the lock is free, the file is there
+    assert lock.path.exists()
+
+    async def refuse(*_: Any) -> Any:
+        raise ConnectionError("the patrol dies here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.store, "reclaim", refuse)
+        with pytest.raises(ConnectionError):
+            await worker_of(engine)._patrol()
+    assert lock.path.exists()
+    await worker_of(engine)._patrol()
+    assert not lock.path.exists()
+    assert (await row_of(engine, "dead-worker")).stopped_at > 0
+
+
+# --- leases
+
+
+async def test_a_worker_that_lost_its_lease_drops_its_runs_and_begins_anew(
+    url: str, open_engine: OpenEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate, calls = Gate(), []
+
+    async def node(state: State, step: StepContext) -> dict[str, int]:
+        calls.append(step.attempt)
+        if step.attempt == 1:
+            await gate.passed()
+        return {"attempt": step.attempt}
+
+    engine = await open_engine(url)
+    worker = worker_of(engine)
+    run = await engine.start(sequence("lost", node=node))
+    await gate.until_reached()
+    assert worker.renew()
+    await engine.store.reclaim([worker.id], "died")
+    assert not worker.renew()
+    worker.lost_lease()
+    assert await run.result(timeout=PATIENCE) == {"attempt": 2}
+    assert calls == [1, 2]
+    assert "lost its lease" in caplog.text
+    assert (await row_of(engine, worker.id)).stopped_at == 0
+    assert worker.renew()
+
+
+# --- closing
+
+
+async def test_a_closed_worker_holds_nothing(url: str, open_engine: OpenEngine) -> None:
+    gate = Gate()
+    engine = await open_engine(url)
+    worker = worker_of(engine)
+    await engine.start(sequence("closed", node=lambda _: gate.wait()))
+    await gate.until_reached()
+    await engine.close(grace=0)
+    gate.open()
+    client = await open_engine(url, workers=False)
+    assert await client.store.held(worker.id) == []
+    assert worker.held == {}
+
+
+async def test_a_job_of_a_workflow_that_went_is_given_back(url: str, open_engine: OpenEngine) -> None:
+    graph = sequence("gone", node=nothing)
+    registry = Registry()
+    registry.add(as_workflow(graph))
+    engine = await open_engine(url, registry=registry)
+    worker = worker_of(engine)
+    client = await open_engine(url, workers=False, registry=Registry())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worker, "_claim", lambda: asyncio.sleep(0))
+        await client.start(graph, id="gone")
+        claimed = await engine.store.claim_run(worker.id, "gone")
+        assert claimed is not None
+        patch.setattr(registry, "_workflows", {})
+        await worker.take(claimed)
+        assert await engine.store.held(worker.id) == []
+    assert (await engine.wait("gone", timeout=PATIENCE)).status is RunStatus.COMPLETED
