@@ -1,0 +1,56 @@
+"""The secrets of runs in this process's memory: given with a run, set by its steps, or asked of a provider."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from holdfast.model.ids import RunId
+from holdfast.model.run import RunRow
+
+logger: Final = logging.getLogger("holdfast")
+
+Provider = Callable[[RunRow, str], str | None]
+"""Answers with a run's secret of that name, None when it has none."""
+
+
+class SecretMemory:
+    """Secrets by run. Nothing here is ever written anywhere."""
+
+    def __init__(self, provider: Provider | None) -> None:
+        """Begin empty."""
+        self.provides: Final = provider is not None
+        self._provider = provider
+        self._runs: dict[RunId, dict[str, str]] = {}
+
+    def of(self, run: RunId) -> dict[str, str]:
+        """Return what is kept for a run."""
+        return dict(self._runs.get(run, {}))
+
+    def keep(self, run: RunId, secrets: Mapping[str, str] | None) -> None:
+        """Keep what a run knows until it is taken up again; none forgets it."""
+        if secrets:
+            self._runs[run] = dict(secrets)
+        else:
+            self._runs.pop(run, None)
+
+    def known(self, row: RunRow, names: Sequence[str]) -> dict[str, str]:
+        """Return the run's secrets that are kept here, and of `names` those that the provider answers."""
+        known = self.of(row.id) if names else {}
+        for name in names:
+            value = known.get(name) or self._provided(row, name)
+            if value is not None:
+                known[name] = value
+        return known
+
+    def _provided(self, row: RunRow, name: str) -> str | None:
+        if self._provider is None:
+            return None
+        try:
+            return self._provider(row, name)
+        except Exception:
+            logger.exception(
+                "the secrets function raised for secret %s of run %s; the run waits", name, row.id
+            )
+            return None
