@@ -273,8 +273,9 @@ class Engine(Reading):
 
     async def signal(self, id: RunId, name: str, value: Any = None, key: str | None = None) -> None:
         """Send a run a named value; the same `key` again changes nothing. Raises RunNotFound, InvalidStatus."""
-        if not name:
-            raise PayloadRejected(f"a signal's name is {name!r}", field="name", fix="Give a name.")
+        _text("name", name)
+        if key is not None:
+            _text("key", key)
         data = encode(value, f"signal {name!r}")
         known = Secrets(self._secrets.of(id))
         known.refuse({name: data}, "the signal")
@@ -284,14 +285,14 @@ class Engine(Reading):
 
     async def cancel(self, id: RunId, reason: str = "") -> Run:
         """Ask a run to end, wherever it is driven; stored at once. Changes nothing on an ended one."""
-        reason = Secrets(self._secrets.of(id)).scrub(reason)
+        reason = self._reason(id, reason)
         fact = facts.CancelRequested(reason=facts.readable(reason), key=f"cancel:{new_id(self._clock)}")
         await self._deliver(id, fact, fact.key, UNENDED)
         return await self.get(id)
 
     async def pause(self, id: RunId, reason: str = "") -> Run:
         """Let nothing new start until the run is resumed; running steps end. Changes nothing on an ended one."""
-        reason = Secrets(self._secrets.of(id)).scrub(reason)
+        reason = self._reason(id, reason)
         fact = facts.RunPaused(reason=facts.readable(reason), key=f"pause:{new_id(self._clock)}")
         await self._deliver(id, fact, fact.key, UNENDED - {RunStatus.PAUSED})
         return await self.get(id)
@@ -314,6 +315,10 @@ class Engine(Reading):
         if row.status in RESUMABLE:
             fact = facts.RunResumed(key=f"resume:{row.position}")
             await self._deliver(id, fact, fact.key, RESUMABLE, reopens=True)
+        elif any(b'"RunPaused"' in arrival.fact for arrival in await self._store.inbox(id)):
+            # A pause is on its way; what was asked last counts.
+            fact = facts.RunResumed(key=f"resume:{row.position}:{new_id(self._clock)}")
+            await self._deliver(id, fact, fact.key, UNENDED)
         if secrets and parts.worker is not None:
             await parts.worker.take_run(id)
         return await self.get(id)
@@ -324,6 +329,11 @@ class Engine(Reading):
         answer = await self._store.delete(check_run_id(id))
         self._refused(id, answer, "only ended runs can be deleted", "Cancel it first.")
         self._secrets.keep(id, None)
+
+    def _reason(self, run: RunId, given: object) -> str:
+        if not isinstance(given, str):
+            raise PayloadRejected(f"reason={given!r:.80}", field="reason", fix="Give a text.")
+        return Secrets(self._secrets.of(run)).scrub(given)
 
     async def _deliver(
         self,
@@ -362,6 +372,12 @@ class Engine(Reading):
     def lag(self) -> dict[str, int]:
         """Return for each observer how many commits it is behind."""
         return self._open.observers.lag()
+
+
+def _text(field: str, given: object) -> None:
+    """Refuse what is no text that can be stored."""
+    if not isinstance(given, str) or not given or facts.readable(given) != given:
+        raise PayloadRejected(f"{field}={given!r:.80}", field=field, fix="Give a text that is not empty.")
 
 
 def _given(secrets: object) -> Secrets:
