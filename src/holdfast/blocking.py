@@ -244,6 +244,7 @@ class Embedded:
         run = await beginning
         result = await run.result()
         await self._of.store.delete(run.id, tombstone=False)  # nobody can ask for it again
+        self._of.registry.remove(run.workflow)
         return result
 
 

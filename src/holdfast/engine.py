@@ -178,6 +178,12 @@ class Engine(Reading):
         RunConflict, SecretsNeedWorker.
         """
         parts = self._open
+        if on_conflict not in ("return", "reject", "restart"):
+            raise PayloadRejected(
+                f"on_conflict={on_conflict!r}", field="on_conflict", fix="Use return, reject or restart."
+            )
+        if queue is not None:
+            _text("queue", queue)
         definition, checked = await self._definition(workflow, params)
         known = _given(secrets)
         encoded = self._encode_params(checked, known)

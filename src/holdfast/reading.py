@@ -258,7 +258,7 @@ def _query(
             )
     if order not in ("newest", "oldest"):
         raise PayloadRejected(f"unknown order {order!r}", field="order", fix="Use newest or oldest.")
-    if not 1 <= limit <= MOST:
+    if type(limit) is not int or not 1 <= limit <= MOST:
         raise PayloadRejected(f"limit={limit}", field="limit", fix=f"Give 1 to {MOST}.")
     cursor: tuple[int, str] | None = None
     if after is not None:
@@ -272,9 +272,17 @@ def _query(
         workflow=workflow,
         status=frozenset(RunStatus(each) for each in statuses),
         tags=tuple(tags or ()),
-        since=None if since is None else instant(since),
-        until=None if until is None else instant(until),
+        since=_instant("since", since),
+        until=_instant("until", until),
         ascending=order == "oldest",
         limit=limit,
         after=cursor,
     )
+
+
+def _instant(field: str, given: object) -> int | None:
+    if given is None:
+        return None
+    if not isinstance(given, datetime) or given.tzinfo is None:
+        raise PayloadRejected(f"{field}={given!r:.80}", field=field, fix="Give a datetime with a time zone.")
+    return instant(given)

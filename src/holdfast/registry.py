@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from holdfast.core.program import Workflow
 from holdfast.errors import DefinitionError, WorkflowNotFound
@@ -41,6 +41,11 @@ class Registry:
             listeners = list(self._listeners)
         for listener in listeners:
             listener()
+
+    def remove(self, name: str) -> None:
+        """Forget a workflow. Idempotent."""
+        with self._lock:
+            self._workflows = {known: each for known, each in self._workflows.items() if known != name}
 
     def find(self, name: str) -> Workflow | None:
         """Return the workflow of that name, or None."""
@@ -82,9 +87,12 @@ def as_workflow(workflow: Any, name: str | None = None, description: str = "") -
         if name is None and workflow.workflow is None:
             workflow.workflow = from_graph(workflow)
         return workflow.workflow if name is None else from_graph(workflow, name, description)
-    if all(hasattr(workflow, attribute) for attribute in ("open", "check", "schema", "name")):
-        made: Workflow = workflow
-        return made
+    decorated = (
+        getattr(workflow, "workflow", None) if name is None else None
+    )  # a function under @workflow_factory
+    for made in (workflow, decorated):
+        if all(hasattr(made, attribute) for attribute in ("open", "check", "schema", "name")):
+            return cast("Workflow", made)
     if name is not None:
         return GraphWorkflow(name, workflow, description)
     raise DefinitionError(

@@ -10,6 +10,9 @@ from typing import Final, Literal
 from holdfast.errors import DefinitionError
 from holdfast.model.ids import microseconds, seconds
 
+MOST_SECONDS: Final = 100 * 365 * 86_400
+"""No wait is longer, whatever a policy says: an instant must fit into the database."""
+
 _JITTER: Final = ("full", "equal", "none")
 
 
@@ -69,7 +72,7 @@ def wait_before_retry(
         return None
     if not isinstance(error, policy.retry_on) or isinstance(error, policy.give_up_on):
         return None
-    cap = seconds(policy.max_backoff)
+    cap = min(seconds(policy.max_backoff), MOST_SECONDS)
     try:
         full = min(cap, seconds(policy.backoff) * float(policy.factor) ** (failures - 1))
     except OverflowError:

@@ -157,7 +157,9 @@ class Assembly:
             self._later(self._open_late(run, commit))
             raise
         except StoreUnavailable:
-            self._later(self._driver.doubt(commit))  # should it have been written, the worker gives the run back
+            self._later(
+                self._driver.doubt(commit)
+            )  # should it have been written, the worker gives the run back
             raise
         return self._opened(run, commit, answer)
 

@@ -23,7 +23,7 @@ from holdfast.core.program import START, fold_key
 from holdfast.errors import ConflictError, NondeterminismError, StoreDamaged, StoreUnavailable
 from holdfast.model import facts
 from holdfast.model.commit import Commit, Committed, Dequeue, Enqueue
-from holdfast.model.ids import InboxId, Instant, RunId, StepId
+from holdfast.model.ids import SECOND, InboxId, Instant, RunId, StepId
 from holdfast.model.run import Progress, RunRow, RunStatus
 from holdfast.model.secrets import Secrets
 from holdfast.runtime.clock import Clock
@@ -372,31 +372,29 @@ class Driver:
         """
         row = await self._patiently(commit.run, lambda: self._store.run(commit.run))
         if row is None or row.last_commit != commit.id:
-            await self.settle(commit)
+            await self.doubt(commit)
             raise ConflictError
         gone = row.status is not RunStatus.RUNNING and any(isinstance(e, Dequeue) for e in commit.effects)
         return Committed(commit.run, row.position, released=gone)
 
-    async def settle(self, commit: Commit) -> bool:
-        """Show a commit whose answer was lost, if it was written all the same: observers shall miss nothing."""
-        rows = await self._patiently(commit.run, lambda: self._store.journal(commit.run, commit.position, 1))
-        ours = bool(rows) and (rows[0].worker, rows[0].facts) == (self.worker, facts.Journal.encode(commit.facts))
-        if ours:
-            self._feed.publish(commit)
-        return ours
-
     async def doubt(self, commit: Commit) -> None:
-        """Settle a run's first commit whose answer was lost: now, or, if it is not there yet, when the run is taken."""
+        """Keep in mind a first commit whose answer was lost; it is settled now or, if it comes late, at the claim."""
         self._doubted[commit.run] = commit
-        await self.resolve(commit.run)
+        if len(self._doubted) > MOST_DOUBTS:
+            del self._doubted[next(iter(self._doubted))]
+        await self.settle(commit.run)
 
-    async def resolve(self, run: RunId) -> None:
-        """Settle what is in doubt about a run, before later commits of it are shown."""
-        commit = self._doubted.pop(run, None)
-        if commit is not None and not await self.settle(commit):
-            self._doubted[run] = commit
-            while len(self._doubted) > MOST_DOUBTS:
-                del self._doubted[next(iter(self._doubted))]
+    async def settle(self, run: RunId) -> None:
+        """Show a commit whose answer was lost, if it was written all the same: observers shall miss nothing."""
+        commit = self._doubted.get(run)
+        if commit is None:
+            return
+        rows = await self._patiently(run, lambda: self._store.journal(run, commit.position, 1))
+        ours = (self.worker, facts.Journal.encode(commit.facts))
+        written = bool(rows) and (rows[0].worker, rows[0].facts) == ours
+        if written and self._doubted.get(run) is commit:
+            del self._doubted[run]
+            self._feed.publish(commit)
 
     async def _patiently(self, run: RunId, call: Callable[[], Awaitable[T]]) -> T:
         """Call the store, again and again while it is unavailable."""

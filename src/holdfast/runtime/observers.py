@@ -326,7 +326,9 @@ class _Caller:
             if task is None or task.cancelling():
                 raise
             self._report(event, error)  # of its own making
-        except Exception as error:  # noqa: BLE001
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001 - also sys.exit: an observer ends nothing but itself
             self._report(event, error)
 
     async def _call_in_thread(self, events: Sequence[RunEvent]) -> list[Awaitable[None] | None]:

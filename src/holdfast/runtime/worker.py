@@ -235,6 +235,7 @@ class Worker:
     async def _take(self, claimed: Claimed) -> None:
         """Fold a run with today's code, and record what its last holder lost."""
         row = claimed.run
+        await self._driver.settle(row.id)
         workflow = self._workflows().get(row.workflow)
         if workflow is None:
             await self._store.release(self.id, [row.id])

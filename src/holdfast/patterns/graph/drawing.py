@@ -53,15 +53,18 @@ def _quoted(text: str) -> str:
 def dot(graph: StateGraph) -> str:
     """Return a Graphviz digraph."""
     lines = [
-        f"digraph {json.dumps(graph.name or 'graph')} {{",
+        f"digraph {_text(graph.name or 'graph')} {{",
         "    rankdir=TB;",
         "    node [shape=box, style=rounded];",
     ]
-    lines += [f"    {json.dumps(point)} [shape=oval];" for point in (START, END)]
-    lines += [f"    {json.dumps(name)};" for name in graph.nodes]
+    lines += [f"    {_text(point)} [shape=oval];" for point in (START, END)]
+    lines += [f"    {_text(name)};" for name in graph.nodes]
     for source, target, label, conditional in ways(graph):
         style = "dashed" if conditional else "solid"
-        lines.append(
-            f"    {json.dumps(source)} -> {json.dumps(target)} [label={json.dumps(label)}, style={style}];"
-        )
+        lines.append(f"    {_text(source)} -> {_text(target)} [label={_text(label)}, style={style}];")
     return "\n".join([*lines, "}"]) + "\n"
+
+
+def _text(text: str) -> str:
+    """Return a DOT string: quoted like JSON, but with letters as they are."""
+    return json.dumps(text, ensure_ascii=False)
