@@ -206,10 +206,22 @@ class Engine(Reading):
             not_before=now + microseconds(wait) if wait else 0,
             data=encoded,
         )
+        return await self._begin(run_id, started, definition, checked, known, on_conflict)
+
+    async def _begin(
+        self,
+        run_id: RunId,
+        started: facts.RunStarted,
+        definition: Workflow,
+        checked: dict[str, Any],
+        known: Secrets,
+        on_conflict: str,
+    ) -> Run:
+        """Begin the run, or return the one that has its id."""
         before = self._secrets.of(run_id)
         if known:
             self._secrets.keep(run_id, known)
-        while (row := await parts.begin(run_id, started, definition, checked, known)) is None:
+        while (row := await self._open.begin(run_id, started, definition, checked, known)) is None:
             try:
                 existing = await self._existing(run_id, started, on_conflict)
             except RequestError:

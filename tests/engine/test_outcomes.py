@@ -182,7 +182,7 @@ async def test_a_cleanup_that_raises_does_not_hide_the_timeout(engine: Engine) -
         (raising(GeneratorExit()), "GeneratorExit", ""),
         (raising(asyncio.CancelledError()), "CancelledError", ""),
         (raising(StopIteration()), "StopIteration", ""),
-        (raising(Broken("caf\udce9")), "Broken", r"caf\\udce9"),
+        (raising(Broken("x\udce9")), "Broken", r"x\\udce9"),
     ],
     ids=[
         *("number", "list", "generator", "object", "key", "surrogate", "set", "missing", "exit", "interrupt"),
@@ -308,8 +308,8 @@ async def test_a_cancelled_run_raises_so(engine: Engine) -> None:
     gate = Gate()
     run = await engine.start(sequence("wait", node=lambda _, step: until_cancelled(gate, step)))
     await gate.until_reached()
-    await engine.cancel(run.id, reason="the customer left (caf\udce9)")
-    with pytest.raises(RunCancelled, match=r"the customer left \(caf\\udce9\)"):
+    await engine.cancel(run.id, reason="the customer left (x\udce9)")
+    with pytest.raises(RunCancelled, match=r"the customer left \(x\\udce9\)"):
         await run.result()
 
 

@@ -11,7 +11,7 @@ from holdfast.core.ledger import Ledger, OpenStep
 from holdfast.model import facts
 from holdfast.model.commit import AnyEffect, Deliver, Dequeue, Enqueue, Withdraw
 from holdfast.model.ids import SECOND, Instant, RunId, WorkerId, moment
-from holdfast.model.run import RunRow, RunStatus
+from holdfast.model.run import Progress, RunRow, RunStatus
 
 SHORT_WAIT: Final = SECOND
 """A wait up to this long is sat out by the holder; a longer one releases the run."""
@@ -152,3 +152,18 @@ def opening_row(run: RunId, started: facts.RunStarted, parent: RunId = "") -> Ru
         epoch=1,
         format=facts.FORMAT,
     )
+
+
+def error_of(ledger: Ledger) -> facts.ErrorInfo | None:
+    """Return what failed or parked the run, for its row."""
+    if isinstance(ledger.ended, facts.RunFailed):
+        return ledger.ended.error
+    return ledger.paused.error if ledger.paused is not None else None
+
+
+def progress_of(recorded: Sequence[facts.Fact]) -> Progress | None:
+    """Return how far the run is, when these facts tell."""
+    for fact in reversed(recorded):
+        if type(fact) is facts.StepProgressed:
+            return Progress(percent=fact.percent, message=fact.message, step=fact.step)
+    return None

@@ -150,6 +150,7 @@ class Assembly:
 
     async def _open_run(self, run: Held, commit: Commit) -> bool:
         """Write a first commit and go on after it; False when the run's id is taken."""
+        self._driver.doubt(commit)
         try:
             answer = await self._write_first(commit)
         except asyncio.CancelledError:
@@ -157,9 +158,7 @@ class Assembly:
             self._later(self._open_late(run, commit))
             raise
         except StoreUnavailable:
-            self._later(
-                self._driver.doubt(commit)
-            )  # should it have been written, the worker gives the run back
+            self._later(self._driver.settle(run.id))  # if it was written, the worker gives the run back
             raise
         return self._opened(run, commit, answer)
 
@@ -182,6 +181,7 @@ class Assembly:
 
     def _opened(self, run: Held, commit: Commit, answer: Committed | Conflict) -> bool:
         if isinstance(answer, Conflict):
+            self._driver.refused(commit)
             return False
         self._driver.opened(run, commit)
         if self.worker is None or not run.holding.worker:

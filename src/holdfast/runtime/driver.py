@@ -17,14 +17,23 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from holdfast.core.advance import advance
-from holdfast.core.effects import SHORT_WAIT, derive, opening_row, status_of, waiting_on
+from holdfast.core.effects import (
+    SHORT_WAIT,
+    derive,
+    error_of,
+    opening_row,
+    progress_of,
+    status_of,
+    waiting_on,
+)
 from holdfast.core.ledger import Ledger
 from holdfast.core.program import START, fold_key
+from holdfast.core.takeover import lost_attempts, parked
 from holdfast.errors import ConflictError, NondeterminismError, StoreDamaged, StoreUnavailable
 from holdfast.model import facts
 from holdfast.model.commit import Commit, Committed, Dequeue, Enqueue
-from holdfast.model.ids import SECOND, InboxId, Instant, RunId, StepId
-from holdfast.model.run import Progress, RunRow, RunStatus
+from holdfast.model.ids import SECOND, CommitId, InboxId, RunId, StepId
+from holdfast.model.run import RunRow, RunStatus
 from holdfast.model.secrets import Secrets
 from holdfast.runtime.clock import Clock
 from holdfast.runtime.executor import Attempt, Executor
@@ -42,6 +51,7 @@ FOLD_AFTER: Final = 500
 """A fold is stored at the earliest after so many facts."""
 
 MOST_DOUBTS: Final = 1000
+"""Commits whose answers were lost that are kept in mind."""
 
 DEATHS: Final = 3
 """So many workers may die over a run before it is parked."""
@@ -79,7 +89,8 @@ class Driver:
         self._loop = executor.loop
         self._cancel_grace = cancel_grace
         self._commits = 0
-        self._doubted: dict[RunId, Commit] = {}
+        self._doubted: dict[RunId, list[Commit]] = {}
+        self._shown: set[CommitId] = set()
 
     # --- beginning
 
@@ -94,7 +105,16 @@ class Driver:
 
     def opened(self, run: Held, commit: Commit) -> None:
         """Go on after the first commit is durable."""
+        self.refused(commit)
         self._done(run, commit, Committed(run.id, len(commit.facts)))
+
+    def refused(self, commit: Commit) -> None:
+        """Forget a first commit whose answer is here."""
+        doubted = self._doubted.get(commit.run)
+        if doubted is not None and commit in doubted:
+            doubted.remove(commit)
+            if not doubted:
+                del self._doubted[commit.run]
 
     def takeover(self, run: Held, *, lost: bool) -> list[facts.Fact]:
         """Return what a new holder records first: the attempts that were lost with the last one."""
@@ -339,8 +359,8 @@ class Driver:
             consumed=consumed,
             effects=effects,
             opened=opened,
-            error=_error_of(ledger),
-            progress=_progress_of(recorded),
+            error=error_of(ledger),
+            progress=progress_of(recorded),
             blobs=blobs,
             checkpoint=checkpoint,
             checkpoint_hash="" if checkpoint is None else fold_key(run.program),
@@ -372,29 +392,28 @@ class Driver:
         """
         row = await self._patiently(commit.run, lambda: self._store.run(commit.run))
         if row is None or row.last_commit != commit.id:
-            await self.doubt(commit)
+            self.doubt(commit)
+            await self.settle(commit.run)
             raise ConflictError
         gone = row.status is not RunStatus.RUNNING and any(isinstance(e, Dequeue) for e in commit.effects)
         return Committed(commit.run, row.position, released=gone)
 
-    async def doubt(self, commit: Commit) -> None:
-        """Keep in mind a first commit whose answer was lost; it is settled now or, if it comes late, at the claim."""
-        self._doubted[commit.run] = commit
+    def doubt(self, commit: Commit) -> None:
+        """Keep in mind a commit whose answer is not here: it is shown before all others of its run, see `settle`."""
+        self._doubted.setdefault(commit.run, []).append(commit)
         if len(self._doubted) > MOST_DOUBTS:
             del self._doubted[next(iter(self._doubted))]
-        await self.settle(commit.run)
 
     async def settle(self, run: RunId) -> None:
         """Show a commit whose answer was lost, if it was written all the same: observers shall miss nothing."""
-        commit = self._doubted.get(run)
-        if commit is None:
-            return
-        rows = await self._patiently(run, lambda: self._store.journal(run, commit.position, 1))
-        ours = (self.worker, facts.Journal.encode(commit.facts))
-        written = bool(rows) and (rows[0].worker, rows[0].facts) == ours
-        if written and self._doubted.get(run) is commit:
-            del self._doubted[run]
-            self._feed.publish(commit)
+        for commit in self._doubted.get(run, ()):
+            after = commit.position
+            rows = await self._patiently(run, partial(self._store.journal, run, after, 1))
+            ours = (self.worker, facts.Journal.encode(commit.facts))
+            if rows and (rows[0].worker, rows[0].facts) == ours and commit in self._doubted.pop(run, ()):
+                self._shown.add(commit.id)
+                self._feed.publish(commit)
+                return
 
     async def _patiently(self, run: RunId, call: Callable[[], Awaitable[T]]) -> T:
         """Call the store, again and again while it is unavailable."""
@@ -461,6 +480,8 @@ class Driver:
             run.holding.deaths = 0
         ended = run.progress.ledger.ended
         cause = run.causes.get(ended.error.step) if type(ended) is facts.RunFailed else None
+        if commit.opened is not None and commit.id in self._shown:
+            return  # the run was claimed before the answer came
         self._feed.publish(commit, cause)
 
 
@@ -469,40 +490,7 @@ _WITH_STEPS: Final = frozenset(
 )
 
 
-def lost_attempts(ledger: Ledger, now: Instant) -> list[facts.Fact]:
-    """Return what became of the steps that were running, or about to, when their worker was lost.
-
-    They are tried again; those that had been asked to end have ended.
-    """
-    lost = [step for step in ledger.open.values() if step.runs and step.due <= now]
-    return [
-        facts.StepCancelled(at=now, step=step.step, attempt=step.attempt)
-        if step.cancelling
-        else facts.StepRetried(at=now, step=step.step, attempt=step.attempt + 1, reason="worker lost")
-        for step in lost
-    ]
-
-
 def _scrub(failed: facts.RunFailed, secrets: Secrets) -> None:
     """Blot secrets out of what a router or reducer said; nobody else has seen the fact yet."""
     told = msgspec.structs.replace(failed.error, message=secrets.scrub(failed.error.message))
     msgspec.structs.force_setattr(failed, "error", told)
-
-
-def parked(reason: str, code: str = "parked", at: Instant = 0) -> facts.RunPaused:
-    """Return the fact that parks a run for a person to look at."""
-    text = facts.readable(reason)
-    return facts.RunPaused(at=at, reason=text, error=facts.ErrorInfo(code=code, message=text))
-
-
-def _error_of(ledger: Any) -> facts.ErrorInfo | None:
-    if isinstance(ledger.ended, facts.RunFailed):
-        return ledger.ended.error
-    return ledger.paused.error if ledger.paused is not None else None
-
-
-def _progress_of(recorded: Sequence[facts.Fact]) -> Progress | None:
-    for fact in reversed(recorded):
-        if type(fact) is facts.StepProgressed:
-            return Progress(percent=fact.percent, message=fact.message, step=fact.step)
-    return None

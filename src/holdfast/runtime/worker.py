@@ -180,8 +180,10 @@ class Worker:
 
     def adopt(self, run: Held, arrivals: list[facts.Fact] | None = None) -> None:
         """Drive a run from here on."""
-        work = self._driver.drive(run, arrivals)
         former, driving = self.held.get(run.id), self._tasks.get(run.id)
+        if former is not None and former.epoch > run.epoch:
+            return  # claimed anew before the answer to the first commit came
+        work = self._driver.drive(run, arrivals)
         if former is not None and driving is not None:
             former.lose()
             work = _after(driving, work)

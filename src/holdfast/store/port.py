@@ -159,8 +159,8 @@ class Store(Protocol):
         - The first commit of a run (`opened`) conflicts when the id is taken, by a run or by a tombstone.
         - Any other conflicts unless the run is at `position` under `epoch`.
         - A conflict never touches the other commits of the group.
-        - A Dequeue with `wakes` that does not match leaves the job, the status is then `running`. When the job is not the
-          worker's any more, it was released before: the same commit may come again after a lost answer.
+        - A Dequeue with `wakes` that does not match leaves the job, the status is then `running`. When the
+          job is not the worker's any more, it was released before: the same commit may come again after a lost answer.
         - A commit without facts adds no row to the journal; `last_commit` tells that it was written.
         - `error` is kept with a change of status, `progress` until it is told anew.
         - A Deliver to another run is dropped when that is unknown or completed; it wakes all but ended runs.

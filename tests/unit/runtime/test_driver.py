@@ -21,7 +21,7 @@ from holdfast.model.secrets import Secrets
 from holdfast.patterns.graph.factory import from_graph
 from holdfast.patterns.graph.program import GraphProgram
 from holdfast.runtime.clock import SystemClock
-from holdfast.runtime.driver import Driver, lost_attempts, parked
+from holdfast.runtime.driver import Driver
 from holdfast.runtime.executor import Executor
 from holdfast.runtime.feed import Feed
 from holdfast.runtime.held import Held
@@ -29,8 +29,8 @@ from holdfast.runtime.threads import Threads
 from holdfast.services import Runtime
 from holdfast.store.sqlite.store import SqliteStore
 from tests.graphs import PATIENCE, nothing, sequence, until
-from tests.unit.errand import STARTED, completed, retried, scheduled
-from tests.unit.given import NOON, SECOND
+from tests.unit.errand import retried
+from tests.unit.given import NOON
 
 Answers = Sequence[Committed | Conflict]
 
@@ -309,32 +309,6 @@ async def test_who_buries_a_run_that_is_another_s_changes_nothing(bench: Bench) 
 # --- taking over
 
 
-async def test_only_attempts_that_were_due_are_lost() -> None:
-    from holdfast.core.ledger import Ledger
-
-    ledger = Ledger()
-    journal: list[facts.Fact] = [
-        STARTED,
-        scheduled("running"),
-        scheduled("waiting"),
-        retried("waiting", 2, due=NOON + SECOND),
-        scheduled("due"),
-        retried("due", 4, due=NOON - SECOND),
-        scheduled("done"),
-        completed("done"),
-        scheduled("x", kind="signal"),
-        scheduled("asleep"),
-        facts.StepSuspended(step="asleep#1", attempt=1),
-    ]
-    for fact in journal:
-        ledger.absorb(fact)
-    expected = [
-        retried(name, attempt, at=NOON, reason="worker lost")
-        for name, attempt in (("running", 2), ("due", 5))
-    ]
-    assert list(lost_attempts(ledger, NOON)) == expected
-
-
 @pytest.mark.parametrize("lost", [True, False])
 async def test_a_new_holder_begins_what_is_due_and_waits_for_the_rest(bench: Bench, lost: bool) -> None:
     def fail(state: State, step: StepContext) -> None:
@@ -350,11 +324,6 @@ async def test_a_new_holder_begins_what_is_due_and_waits_for_the_rest(bench: Ben
         [("StepRetried", "a#1")] if lost else []
     )
     assert [step for _, step in sorted(run.backoff)] == (["b#1"] if lost else ["a#1", "b#1"])
-
-
-def test_a_reason_is_kept_as_text_that_can_be_stored() -> None:
-    fact = parked("caf\udce9", "poison")
-    assert (fact.reason, fact.error) == ("caf\\udce9", facts.ErrorInfo(code="poison", message="caf\\udce9"))
 
 
 async def test_a_step_that_today_s_code_does_not_know_parks_the_run(bench: Bench) -> None:

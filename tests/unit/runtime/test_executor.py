@@ -156,10 +156,10 @@ async def test_a_failure_with_tries_left_is_a_retry(bench: Bench) -> None:
 
 async def test_errors_are_kept_without_secrets_and_within_bounds(bench: Bench) -> None:
     secret = "hunter2hunter2"
-    text = f"{secret} caf\udce9 " + "x" * 100_000
+    text = f"{secret} x\udce9 " + "x" * 100_000
     fact = await bench.end(bench.enter(raising(ValueError(text)), secrets={"token": secret}))
     assert isinstance(fact, facts.StepFailed)
-    assert fact.error.message.startswith("[secret token] caf\\udce9 xxx")
+    assert fact.error.message.startswith("[secret token] x\\udce9 xxx")
     assert len(fact.error.message) == MESSAGE_LIMIT
     assert secret not in fact.error.traceback
 
@@ -337,7 +337,7 @@ async def test_progress_is_a_fact_at_most_once_a_second_and_the_latest_counts(be
 
     def report(step: StepContext) -> None:
         for percent in range(100):
-            step.progress(percent, f"at {percent}, with hunter2hunter2 caf\udce9")
+            step.progress(percent, f"at {percent}, with hunter2hunter2 x\udce9")
         assert go.wait(10)
 
     attempt = bench.enter(report, secrets={"token": "hunter2hunter2"})
@@ -346,7 +346,7 @@ async def test_progress_is_a_fact_at_most_once_a_second_and_the_latest_counts(be
     assert isinstance(first, facts.StepProgressed)
     assert isinstance(last, facts.StepProgressed)
     assert (first.percent, last.percent) == (0, 99)
-    assert last.message == "at 99, with [secret token] caf\\udce9"
+    assert last.message == "at 99, with [secret token] x\\udce9"
     go.set()
     await bench.end(attempt)
 

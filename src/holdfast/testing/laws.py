@@ -1,0 +1,162 @@
+"""The laws that every journal obeys, whatever happened to the run. Each function returns the violations it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from random import Random
+from typing import Any, Final
+
+import msgspec
+
+from holdfast.core.advance import wanted
+from holdfast.core.program import Program, fold
+from holdfast.model import facts
+from holdfast.model.commit import Commit
+from holdfast.model.ids import split_step
+from holdfast.testing.given import shown
+from holdfast.testing.replay import first_difference
+
+Opens = Callable[[], Program[Any]]
+
+CUTS: Final = 2
+"""At so many places a journal is cut for the prefix law; each costs a fold."""
+
+
+def broken_laws(commits: Sequence[Commit], opens: Opens | None, random: Random) -> list[str]:
+    """Return what is wrong with a journal, given as its commits in order. `opens` opens the run's program anew."""
+    journal = [fact for commit in commits for fact in commit.facts]
+    found = [*_ending(journal), *_steps(journal)]
+    if opens is not None and not found:
+        found += _quiet(commits, opens())
+        found += _prefix(journal, opens, random)
+        difference = first_difference(opens(), journal)
+        found += [difference] if difference is not None else []
+    return found
+
+
+def _ending(journal: Sequence[facts.Fact]) -> Iterator[str]:
+    """Nothing follows the end but a resume, and nothing at all a completion; a run starts once."""
+    if journal and not isinstance(journal[0], facts.RunStarted):
+        yield f"the first fact is {shown(journal[0])}"
+    ended: facts.Fact | None = None
+    for position, fact in enumerate(journal, 1):
+        if ended is not None and (
+            isinstance(ended, facts.RunCompleted) or not isinstance(fact, facts.RunResumed)
+        ):
+            yield f"position {position}: {shown(fact)} after {type(ended).__name__}"
+        if position > 1 and isinstance(fact, facts.RunStarted):
+            yield f"position {position}: the run starts again"
+        ended = fact if isinstance(fact, facts.TERMINAL) else None
+
+
+class _Step:
+    def __init__(self) -> None:
+        self.attempt = 1
+        self.open = True
+        self.completed = False
+
+
+def _steps(journal: Sequence[facts.Fact]) -> Iterator[str]:
+    """A step is scheduled once, ends once between resumes; its attempts count up by one; none is open at the end."""
+    steps: dict[str, _Step] = {}
+    iterations: dict[str, int] = {}
+    for position, fact in enumerate(journal, 1):
+        wrong: Iterable[str] = ()
+        match fact:
+            case facts.StepScheduled():
+                wrong = _scheduled(fact, steps, iterations)
+            case facts.StepRetried():
+                wrong = _attempt(fact, steps, fact.attempt - 1)
+                if (step := steps.get(fact.step)) is not None:
+                    step.attempt = fact.attempt
+            case facts.StepCompleted() | facts.StepFailed() | facts.StepCancelled():
+                wrong = _attempt(fact, steps, fact.attempt)
+                if (step := steps.get(fact.step)) is not None:
+                    step.open, step.completed = False, isinstance(fact, facts.StepCompleted)
+            case facts.RunResumed():
+                wrong = _reopened(fact, steps)
+            case facts.RunCompleted() | facts.RunFailed() | facts.RunCancelled():
+                wrong = [
+                    f"step {name} is open at {type(fact).__name__}" for name, s in steps.items() if s.open
+                ]
+            case _:
+                pass
+        for text in wrong:
+            yield f"position {position}: {text}"
+
+
+def _scheduled(fact: facts.StepScheduled, steps: dict[str, _Step], iterations: dict[str, int]) -> list[str]:
+    wrong = []
+    if fact.step in steps:
+        wrong.append(f"step {fact.step} is scheduled twice")
+    name, iteration = split_step(fact.step)
+    if iteration != fact.iteration or iteration != iterations.get(name, 0) + 1:
+        wrong.append(f"step {fact.step} is iteration {fact.iteration} after {iterations.get(name, 0)}")
+    iterations[name] = iteration
+    steps[fact.step] = _Step()
+    return wrong
+
+
+def _attempt(fact: Any, steps: dict[str, _Step], expected: int) -> list[str]:
+    step = steps.get(fact.step)
+    if step is None:
+        return [f"{shown(fact)} of a step that was never scheduled"]
+    if not step.open:
+        return [f"{shown(fact)} of a step that has ended"]
+    return [] if step.attempt == expected else [f"{shown(fact)} while attempt {step.attempt} is open"]
+
+
+def _reopened(fact: facts.RunResumed, steps: dict[str, _Step]) -> Iterator[str]:
+    for name, attempt in fact.reopened:
+        step = steps.get(name)
+        if step is None or step.open or step.completed:
+            yield f"a resume reopens {name}, which is not unresolved"
+        elif attempt != step.attempt + 1:
+            yield f"a resume reopens {name} as attempt {attempt} after {step.attempt}"
+        if step is not None:
+            step.open, step.attempt = True, attempt
+    for name, step in steps.items():
+        if not step.open and not step.completed:
+            yield f"a resume leaves {name} unresolved"
+
+
+def _quiet(commits: Sequence[Commit], program: Program[Any]) -> Iterator[str]:
+    """After each commit of a holder nothing is wanted that is not recorded."""
+    progress, position = program.start(), 0
+    for commit in commits:
+        progress, position = fold(program, progress, commit.facts), position + len(commit.facts)
+        if commit.opened is not None and len(commit.facts) == 1:
+            continue  # started by a client; a worker decides
+        commands = wanted(program, progress, commit.at)
+        if commands:
+            yield f"position {position}: {commands[0]!r:.200} is wanted and not recorded"
+
+
+def _prefix(journal: Sequence[facts.Fact], opens: Opens, random: Random) -> Iterator[str]:
+    """A fold that was stored and loaded goes on as one that never was."""
+    program = opens()
+    if not program.checkpoints or len(journal) < CUTS:
+        return
+    whole = comparable(program, fold(program, program.start(), journal))
+    for _ in range(CUTS):
+        cut = random.randrange(1, len(journal))
+        first = opens()
+        stored = first.encode(fold(first, first.start(), journal[:cut]))
+        second = opens()
+        gone_on = comparable(second, fold(second, second.decode(stored), journal[cut:]))
+        if gone_on != whole:
+            yield f"cut at position {cut}: {gone_on!r} is not {whole!r}"
+
+
+def comparable(program: Program[Any], progress: Any) -> Any:
+    """Return a progress as plain values in which equal ones are equal: sets are stored in any order."""
+    return _sorted(msgspec.json.decode(program.encode(progress)))
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _sorted(item) for key, item in value.items()}
+    if isinstance(value, list):
+        items = [_sorted(item) for item in value]
+        return sorted(items) if all(isinstance(item, str) for item in items) else items
+    return value

@@ -1,0 +1,23 @@
+"""Fixtures for pytest. Loaded by its entry point, or with `pytest_plugins = ["holdfast.testing.pytest_plugin"]`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from holdfast.testing.world import World
+
+
+@pytest_asyncio.fixture
+async def holdfast_world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    """A world on virtual time, of the seed in `$HOLDFAST_SEED`, else of one that the test's name gives.
+
+    It judges what happened when the test is over.
+    """
+    given = os.environ.get("HOLDFAST_SEED")
+    seed = int(given) if given else sum(request.node.name.encode())
+    async with World(seed) as world:
+        yield world

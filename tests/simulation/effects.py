@@ -1,0 +1,84 @@
+"""What the nodes of a simulated world do, and what of that must never happen."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from holdfast.testing.world import World, inside
+
+if TYPE_CHECKING:
+    from tests.simulation.plans import NodePlan
+
+Attempt = tuple[str, str, int]
+
+
+@dataclass
+class Effects:
+    """The side effects of all runs, in order, with the violations seen when they happened."""
+
+    world: World
+    mended: bool = False
+    started: dict[Attempt, list[tuple[str, bool]]] = field(default_factory=dict)
+    """For each attempt the engines that started it, and whether they held the run then."""
+    finished: set[Attempt] = field(default_factory=set)
+    raised: Counter[tuple[str, str]] = field(default_factory=Counter)
+    violations: list[str] = field(default_factory=list)
+
+    def begin(self, run: str, step: str, attempt: int) -> None:
+        """A node's code begins to run."""
+        book = self.world.chronicle.books[run]
+        starts = self.started.setdefault((run, step, attempt), [])
+        starts.append((inside(), inside() == book.holder))
+        where = f"run {run}: {inside()} starts {step} attempt {attempt}"
+        if (step, attempt) not in book.allowed:
+            self.violations.append(f"{where} before that was committed")
+        # A holder that lost the run and does not know yet may start what the next one starts; the store refuses it.
+        holders = [engine for engine, holds in starts if holds]
+        if len(holders) > 1 or len({engine for engine, _ in starts}) < len(starts):
+            self.violations.append(f"{where}, which was started before: {starts}")
+        if step in book.completed and inside() == book.holder:
+            self.violations.append(f"{where} after its completion was committed")
+
+    def node(self, plan: NodePlan) -> Callable[..., Any]:  # noqa: C901 - four small functions that share a plan
+        """The node's function."""
+
+        def trouble(run: str, step: str) -> float | None:
+            """Raise when the plan says so; return how long a slow call takes."""
+            troubles = self.raised[run, step]
+            if troubles < plan.failures:
+                self.raised[run, step] += 1
+                raise RuntimeError(f"failure {troubles + 1} of {plan.name}")
+            if troubles < plan.failures + plan.slow:
+                self.raised[run, step] += 1
+                return 3600.0
+            if plan.broken and not self.mended:
+                raise ValueError(f"{plan.name} is broken")
+            return None
+
+        def done(state: Any, step: Any) -> Any:
+            self.finished.add((step.run_id, step.step_id, step.attempt))
+            changed, gone = plan.changes(state)
+            result = state.merge(changed)
+            for key in gone:
+                result = result.delete(key)
+            return result
+
+        async def run(state: Any, step: Any) -> Any:
+            self.begin(step.run_id, step.step_id, step.attempt)
+            if plan.seconds:
+                await asyncio.sleep(self.world.random.uniform(0, plan.seconds))
+            long = trouble(step.run_id, step.step_id)
+            if long is not None:
+                await asyncio.sleep(long)
+            return done(state, step)
+
+        def run_plain(state: Any, step: Any) -> Any:
+            self.begin(step.run_id, step.step_id, step.attempt)
+            trouble(step.run_id, step.step_id)
+            return done(state, step)
+
+        return run_plain if plan.plain else run

@@ -1,0 +1,102 @@
+"""What a plan comes to, by a plain interpreter that knows nothing of facts, commits or time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from holdfast import END, START
+from tests.simulation.plans import FIRST, Choice, Fan, Plan, most
+
+
+@dataclass(frozen=True)
+class Completed:
+    state: dict[str, Any]
+    steps: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    code: str
+    node: str = ""
+
+
+Item = tuple[str, dict[str, Any] | None]
+
+
+def expected(plan: Plan, *, mended: bool = True) -> Completed | Failed:
+    """Run the plan in memory; broken nodes fail unless they are mended."""
+    order = {node.name: index for index, node in enumerate(plan.nodes)}
+    state, ended, ran, rounds = dict(FIRST), [START], 0, 0
+    arrived: dict[int, set[str]] = {}
+    while True:
+        wanted = _chosen(plan, state, ended, arrived)
+        items = [item for item in wanted if item[0] != END]
+        if not items:
+            return Completed(state, ran) if wanted else Failed("edge_failed")
+        items.sort(key=lambda item: order[item[0]])
+        ran, rounds = ran + len(items), rounds + 1
+        if rounds > plan.max_iterations:
+            return Failed("max_iterations")
+        broken = [name for name, _ in items if plan.node(name).broken and not mended]
+        if broken:
+            return Failed("step_failed", broken[0])
+        merged = _merged(plan, state, items)
+        if merged is None:
+            return Failed("write_conflict")
+        state = merged
+        ended = list(dict.fromkeys(name for name, _ in items))
+
+
+def _merged(plan: Plan, state: dict[str, Any], items: list[Item]) -> dict[str, Any] | None:
+    """The state after a round; None when two nodes wrote one key."""
+    after = dict(state)
+    writers: dict[str, int] = {}
+    for index, (name, payload) in enumerate(items):
+        changed, gone = plan.node(name).changes(state if payload is None else payload)
+        for key, value in changed.items():
+            if key == "log":
+                after[key] = after.get(key, []) + value
+            elif key == "total":
+                after[key] = after.get(key, 0) + value
+            elif key == "most":
+                after[key] = most(after[key], value) if key in after else value
+            elif writers.setdefault(key, index) != index:
+                return None
+            else:
+                after[key] = value
+        for key in gone:
+            if writers.setdefault(key, index) != index:
+                return None
+            after.pop(key, None)
+    return after
+
+
+def _chosen(plan: Plan, state: dict[str, Any], ended: list[str], arrived: dict[int, set[str]]) -> list[Item]:
+    """What follows the nodes that ended: each target once, and each item of a fan-out."""
+    targets: list[str] = []
+    items: list[Item] = []
+    for number, (sources, _) in enumerate(plan.joins):
+        arrived.setdefault(number, set()).update(set(ended) & set(sources))
+    for source in ended:
+        ways = [(target, when) for origin, target, when in plan.edges if origin == source]
+        if all(when is None for _, when in ways):
+            targets += [target for target, _ in ways]
+        else:
+            held = [target for target, when in ways if when is not None and when(state)]
+            targets.append(held[0] if held else next(target for target, when in ways if when is None))
+        for origin, router, _ in plan.routers:
+            if origin == source and isinstance(router, Choice):
+                targets += router.chosen(state)
+            elif origin == source and isinstance(router, Fan):
+                found: list[Item] = [(router.worker, {"item": item}) for item in router.items(state)]
+                items += found
+                targets += [] if found else [router.otherwise]
+        targets += [
+            t for n, (sources, t) in enumerate(plan.joins) if source in sources and arrived[n] == set(sources)
+        ]
+    unique = list(dict.fromkeys(targets))
+    for number, (_, target) in enumerate(plan.joins):
+        if target in unique:
+            arrived[number] = set()
+    return [*((target, None) for target in unique), *items]

@@ -1,0 +1,66 @@
+"""What a new holder records first, and what parks a run."""
+
+from __future__ import annotations
+
+from holdfast.core.effects import error_of as error_of_run
+from holdfast.core.effects import progress_of
+from holdfast.core.ledger import Ledger
+from holdfast.core.takeover import lost_attempts, parked
+from holdfast.model import facts
+from holdfast.model.run import Progress
+from tests.unit.errand import STARTED, asked, cancelled, completed, error_of, retried, scheduled
+from tests.unit.given import NOON, SECOND, timeless
+
+
+def after(*journal: facts.Fact) -> Ledger:
+    ledger = Ledger()
+    for fact in journal:
+        ledger.absorb(fact)
+    return ledger
+
+
+def test_attempts_that_were_due_are_lost_and_no_others() -> None:
+    ledger = after(
+        STARTED,
+        scheduled("running"),
+        scheduled("waiting"),
+        retried("waiting", 2, due=NOON + SECOND),
+        scheduled("due"),
+        retried("due", 4, due=NOON - SECOND),
+        scheduled("done"),
+        completed("done"),
+        scheduled("x", kind="signal"),
+        scheduled("asleep"),
+        facts.StepSuspended(step="asleep#1", attempt=1),
+    )
+    assert lost_attempts(ledger, NOON) == [
+        retried("running", 2, at=NOON, reason="worker lost"),
+        retried("due", 5, at=NOON, reason="worker lost"),
+    ]
+
+
+def test_an_attempt_that_was_asked_to_end_has_ended_with_its_worker() -> None:
+    ledger = after(STARTED, scheduled("a"), scheduled("b"), facts.CancelRequested(), asked("a"))
+    lost = [timeless(fact) for fact in lost_attempts(ledger, NOON)]
+    assert lost == [cancelled("a"), retried("b", 2, reason="worker lost")]
+
+
+def test_a_reason_is_kept_as_text_that_can_be_stored() -> None:
+    fact = parked("x\udce9", "poison")
+    assert (fact.reason, fact.error) == ("x\\udce9", facts.ErrorInfo(code="poison", message="x\\udce9"))
+
+
+def test_a_row_tells_why_its_run_failed_or_is_parked() -> None:
+    assert error_of_run(after(STARTED)) is None
+    assert error_of_run(after(STARTED, facts.RunPaused(reason="lunch"))) is None
+    assert error_of_run(after(STARTED, parked("why", "poison"))) == facts.ErrorInfo(
+        code="poison", message="why"
+    )
+    assert error_of_run(after(STARTED, facts.RunFailed(error=error_of("a")))) == error_of("a")
+    assert error_of_run(after(STARTED, parked("why"), facts.RunCancelled())) is not None
+
+
+def test_the_latest_progress_counts() -> None:
+    told = [facts.StepProgressed(step="a#1", attempt=1, percent=n, message=str(n)) for n in (10.0, 20.0)]
+    assert progress_of([STARTED, scheduled("a")]) is None
+    assert progress_of([*told, completed("a")]) == Progress(percent=20.0, message="20.0", step="a#1")
