@@ -183,7 +183,7 @@ class Engine(Reading):
                 f"on_conflict={on_conflict!r}", field="on_conflict", fix="Use return, reject or restart."
             )
         if queue is not None:
-            _text("queue", queue)
+            _text("queue", queue, "the queue")
         definition, checked = await self._definition(workflow, params)
         known = _given(secrets)
         encoded = self._encode_params(checked, known)
@@ -291,9 +291,9 @@ class Engine(Reading):
 
     async def signal(self, id: RunId, name: str, value: Any = None, key: str | None = None) -> None:
         """Send a run a named value; the same `key` again changes nothing. Raises RunNotFound, InvalidStatus."""
-        _text("name", name)
+        _text("name", name, "a signal's name")
         if key is not None:
-            _text("key", key)
+            _text("key", key, "a signal's key")
         data = encode(value, f"signal {name!r}")
         known = Secrets(self._secrets.of(id))
         known.refuse({name: data}, "the signal")
@@ -392,10 +392,10 @@ class Engine(Reading):
         return self._open.observers.lag()
 
 
-def _text(field: str, given: object) -> None:
+def _text(field: str, given: object, what: str) -> None:
     """Refuse what is no text that can be stored."""
     if not isinstance(given, str) or not given or facts.readable(given) != given:
-        raise PayloadRejected(f"{field}={given!r:.80}", field=field, fix="Give a text that is not empty.")
+        raise PayloadRejected(f"{what} is {given!r:.80}", field=field, fix="Give a text that is not empty.")
 
 
 def _given(secrets: object) -> Secrets:
