@@ -46,7 +46,7 @@ def _open_run(database: sqlite3.Connection, commit: Commit, row: RunRow) -> bool
     params = bytes(row.params)
     small = len(params) <= codec.SMALL_PARAMS
     columns = codec.opening_columns(commit, row, params if small else None)
-    if not database.execute(SQL["run_insert"], columns).rowcount:
+    if not database.execute(SQL["run_insert"], (*columns, commit.run)).rowcount:
         return False
     if not small:
         database.execute(SQL["blob_insert"], (commit.run, codec.PARAMS_HASH, params))
@@ -135,7 +135,7 @@ def _write_rest(database: sqlite3.Connection, commit: Commit, position: int) -> 
     for effect in commit.effects:
         match effect:
             case Enqueue(queue, workflow, priority, worker):
-                database.execute(SQL["job_upsert"], (run, queue, workflow, priority, worker))
+                database.execute(SQL["job_upsert"], (run, queue, workflow, priority, worker, worker))
             case Deliver():
                 _deliver(database, commit, effect)
             case Withdraw(key):

@@ -19,8 +19,8 @@ INSERT INTO workflow_runs (
     id, workflow, version, hash, status, queue, priority, tags, params, secrets, parent, position, epoch, last_commit,
     waiting_on, error, progress, format, created_at, started_at, completed_at, updated_at
 )
-SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, CAST(?9 AS TEXT), ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22
-WHERE NOT EXISTS (SELECT 1 FROM tombstones WHERE run = ?1)
+SELECT ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+WHERE NOT EXISTS (SELECT 1 FROM tombstones WHERE run = ?)
 ON CONFLICT (id) DO NOTHING
 
 -- run_reopen: a delivery takes an ended or paused run up again, for whoever claims it
@@ -72,7 +72,7 @@ SELECT id, run, coalesce(key, ''), CAST(fact AS BLOB) FROM inbox WHERE run = ? A
 
 -- job_upsert: a run's job, ready or held; a worker that was reclaimed and does not know yet can hold none
 INSERT INTO jobs (run, queue, workflow, priority, worker)
-VALUES (?1, ?2, ?3, ?4, CASE WHEN EXISTS (SELECT 1 FROM workers WHERE id = ?5 AND stopped_at > 0) THEN '' ELSE ?5 END)
+VALUES (?, ?, ?, ?, CASE WHEN EXISTS (SELECT 1 FROM workers WHERE id = ? AND stopped_at > 0) THEN '' ELSE ? END)
 ON CONFLICT (run) DO UPDATE SET
     queue = excluded.queue, workflow = excluded.workflow, priority = excluded.priority, worker = excluded.worker, deaths = 0
 
@@ -124,7 +124,7 @@ UPDATE jobs SET worker = '', deaths = deaths + 1 WHERE worker = ? AND worker <> 
 
 -- job_woken: runs held by a worker that have arrivals
 SELECT run, wakes FROM jobs
-WHERE worker = ?1 AND worker <> '' AND EXISTS (SELECT 1 FROM inbox WHERE inbox.run = jobs.run AND inbox.due <= ?2)
+WHERE worker = ? AND worker <> '' AND EXISTS (SELECT 1 FROM inbox WHERE inbox.run = jobs.run AND inbox.due <= ?)
 
 -- run_fence: the run's next holder, or nobody, may commit; the last one may not
 UPDATE workflow_runs SET epoch = epoch + 1 WHERE id = ?
@@ -171,10 +171,10 @@ SELECT position, hash, data FROM checkpoints WHERE run = ? AND hash = ? ORDER BY
 
 -- journal_select: the commits of a run that hold facts after a position
 SELECT seq, run, position, count, at, worker, CAST(facts AS BLOB) FROM journal
-WHERE run = ?1
-    AND position >= coalesce((SELECT max(position) FROM journal WHERE run = ?1 AND position <= ?2 + 1), 0)
-    AND position + count > ?2 + 1
-ORDER BY position LIMIT ?3
+WHERE run = ?
+    AND position >= coalesce((SELECT max(position) FROM journal WHERE run = ? AND position <= ? + 1), 0)
+    AND position + count > ? + 1
+ORDER BY position LIMIT ?
 
 -- journal_tail: the commits of a worker
 SELECT seq, run, position, count, at, worker, CAST(facts AS BLOB) FROM journal

@@ -68,7 +68,9 @@ def find_fold(database: sqlite3.Connection, run: RunId, hash_: str) -> Fold | No
 
 def read_journal(database: sqlite3.Connection, run: RunId, after: int, limit: int) -> list[JournalRow]:
     """Return the commits that hold facts after a position."""
-    return [JournalRow(*row) for row in database.execute(SQL["journal_select"], (run, after, limit))]
+    return [
+        JournalRow(*row) for row in database.execute(SQL["journal_select"], (run, run, after, after, limit))
+    ]
 
 
 def read_tail(database: sqlite3.Connection, worker: WorkerId, after: int, limit: int) -> list[JournalRow]:
