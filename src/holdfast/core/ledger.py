@@ -17,7 +17,7 @@ from holdfast.model.ids import Instant, StepId
 
 
 class OpenStep(msgspec.Struct, gc=False):
-    """A step as the ledger knows it. `due` is when its next attempt may start (0: at once)."""
+    """A step as the ledger knows it: `due` is when its attempt may start (0: at once), `since` when that was said."""
 
     step: StepId
     name: str
@@ -25,6 +25,7 @@ class OpenStep(msgspec.Struct, gc=False):
     attempt: int = 1
     failures: int = 0
     due: Instant = 0
+    since: Instant = 0
     suspended: bool = False
     cancelling: bool = False
     failed: bool = False
@@ -98,14 +99,16 @@ def _started(ledger: Ledger, fact: facts.RunStarted) -> None:
 
 def _scheduled(ledger: Ledger, fact: facts.StepScheduled) -> None:
     ledger.begins = 0
-    ledger.open[fact.step] = OpenStep(fact.step, fact.name, fact.kind, due=fact.due, data=fact.data)
+    ledger.open[fact.step] = OpenStep(
+        fact.step, fact.name, fact.kind, due=fact.due, since=fact.at, data=fact.data
+    )
 
 
 def _retried(ledger: Ledger, fact: facts.StepRetried) -> None:
     step = ledger.open.get(fact.step)
     if step is None:
         return
-    step.attempt, step.due, step.suspended = fact.attempt, fact.due, False
+    step.attempt, step.due, step.since, step.suspended = fact.attempt, fact.due, fact.at, False
     if fact.error is not None:
         step.failures, step.error = step.failures + 1, fact.error
 
@@ -170,7 +173,7 @@ def _resumed(ledger: Ledger, fact: facts.RunResumed) -> None:
     for name, attempt in fact.reopened:
         step = ledger.unresolved.pop(name, None)
         if step is not None:
-            step.attempt, step.failures, step.due = attempt, 0, 0
+            step.attempt, step.failures, step.due, step.since = attempt, 0, 0, fact.at
             step.cancelling = step.suspended = step.failed = False
             ledger.open[name] = step
 

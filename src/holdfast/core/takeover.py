@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from holdfast.core.ledger import Ledger
+from collections.abc import Sequence
+
+from holdfast.core.ledger import Ledger, OpenStep
 from holdfast.model import facts
 from holdfast.model.ids import Instant
 
 
-def lost_attempts(ledger: Ledger, now: Instant) -> list[facts.Fact]:
+def lost_attempts(ledger: Ledger, now: Instant) -> list[facts.StepRetried | facts.StepCancelled]:
     """Return what became of the steps that were running, or about to, when their worker was lost.
 
-    They are tried again; those that had been asked to end have ended.
+    They are tried again; those that had been asked to end have ended. An attempt without a back-off has begun,
+    whatever our clock says: the last holder's may be ahead.
     """
-    lost = [step for step in ledger.open.values() if step.runs and step.due <= now]
+    return _given_up([s for s in ledger.open.values() if s.runs and s.due <= max(now, s.since)], now)
+
+
+def dropped_attempts(ledger: Ledger, now: Instant) -> list[facts.StepRetried | facts.StepCancelled]:
+    """Return what became of the steps of a paused run that were running when their worker closed without waiting.
+
+    Those that may have begun before the pause: had they been waited for, they would have ended. What was recorded
+    since then was never started.
+    """
+    paused = ledger.paused
+    if paused is None:
+        return []
+    begun = [s for s in ledger.open.values() if s.runs and s.due <= paused.at and s.since <= paused.at]
+    return _given_up(begun, now)
+
+
+def _given_up(lost: Sequence[OpenStep], now: Instant) -> list[facts.StepRetried | facts.StepCancelled]:
     return [
         facts.StepCancelled(at=now, step=step.step, attempt=step.attempt)
         if step.cancelling

@@ -28,7 +28,7 @@ from holdfast.core.effects import (
 )
 from holdfast.core.ledger import Ledger
 from holdfast.core.program import START, fold_key
-from holdfast.core.takeover import lost_attempts, parked
+from holdfast.core.takeover import dropped_attempts, lost_attempts, parked
 from holdfast.errors import ConflictError, NondeterminismError, StoreDamaged, StoreUnavailable
 from holdfast.model import facts
 from holdfast.model.commit import Commit, Committed, Dequeue, Enqueue
@@ -123,10 +123,12 @@ class Driver:
         run.sits_out = SHORT_WAIT + CLOCKS_DIFFER
         if run.ledger.begins > now:
             run.wait_until(run.ledger.begins, _BEGINNING)
+        arrivals = (lost_attempts if lost else dropped_attempts)(run.ledger, now)
+        gone = {fact.step for fact in arrivals}
         for step in run.ledger.open.values():
-            if step.runs and not (lost and step.due <= now):
+            if step.runs and step.step not in gone:
                 run.wait_until(step.due, step.step)
-        return lost_attempts(run.ledger, now) if lost else []
+        return [*arrivals]
 
     def _unbuildable(self, run: Held) -> list[facts.Fact]:
         """Return that the run is parked when today's definition cannot be built, unless its beginning shall say so."""

@@ -141,7 +141,7 @@ def _enter(book: Book, written: Written, *, released: bool) -> None:
     book.written.append(written)
     book.position += len(written.facts)
     for effect in written.commit.effects:
-        if isinstance(effect, Enqueue):
+        if isinstance(effect, Enqueue) and (effect.worker or written.commit.opened is not None):
             book.holder = effect.worker
         elif isinstance(effect, Dequeue) and released:
             book.holder = ""

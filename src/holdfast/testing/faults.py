@@ -264,9 +264,7 @@ class FaultyStore:
             if current_process() is not self._process:
                 raise ProcessDied(f"{self._process.name} was killed")
         else:
-            self._process.freeze()
-            seconds = self._plan.seconds(self._plan.faults.freeze_seconds)
-            self._outside.run(self._loop.call_later, seconds, self._process.thaw)
+            self._process.freeze_for(self._plan.seconds(self._plan.faults.freeze_seconds))
         await asyncio.sleep(0)  # a dead process never comes back from here
         self._check()
         return await (self._send(work, tell) if answer is None else answer)

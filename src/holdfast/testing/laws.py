@@ -127,6 +127,9 @@ def _quiet(commits: Sequence[Commit], program: Program[Any]) -> Iterator[str]:
         progress, position = fold(program, progress, commit.facts), position + len(commit.facts)
         if commit.opened is not None and len(commit.facts) == 1:
             continue  # started by a client; a worker decides
+        last = commit.facts[-1]
+        if isinstance(last, facts.RunPaused) and last.error is not None:
+            continue  # parked without its program
         commands = wanted(program, progress, commit.at)
         if commands:
             yield f"position {position}: {commands[0]!r:.200} is wanted and not recorded"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import heapq
 import selectors
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final, TypeVar
@@ -22,6 +23,9 @@ Callback = Callable[..., Any]
 
 PATIENCE: Final = 5.0
 """Real seconds to wait for another thread when the loop has neither work nor timers."""
+
+DAY: Final = 86_400.0
+"""The longest sleep that asyncio asks for, however far its next timer is."""
 
 MOST_TURNS: Final = 200_000
 """Turns of the loop in which no time passes, after which the world is held to spin."""
@@ -94,6 +98,12 @@ class Process:
             if not handle.cancelled() and handle._context.get(_PROCESS) is self:  # noqa: SLF001
                 self._keep(_copy(handle, self._loop))
                 handle.cancel()
+
+    def freeze_for(self, seconds: float) -> None:
+        """Freeze, and thaw after a while."""
+        self.freeze()
+        timer = contextvars.Context().run(self._loop.call_later, seconds, self.thaw)
+        self._death.add_done_callback(lambda _: timer.cancel())
 
     def thaw(self) -> None:
         """Go on where it was."""
@@ -175,7 +185,8 @@ class _Timer:
 class _Selector:
     """Stands before the loop's selector: where the loop would sleep, the clock jumps."""
 
-    def __init__(self, real: selectors.BaseSelector, clock: VirtualClock) -> None:
+    def __init__(self, real: selectors.BaseSelector, clock: VirtualClock, loop: Any) -> None:
+        self._loop = loop
         self._real = real
         self._clock = clock
         self._turns = 0
@@ -193,7 +204,11 @@ class _Selector:
             if not ready:
                 raise StandStill("nothing will ever happen again: no task can go on, no timer is set")
             return ready
-        self._clock.forward(timeout)
+        timers = self._loop._scheduled  # noqa: SLF001 - exactly to the timer: sums of floats would differ by history
+        due = timers[0].when() if timers else 0.0
+        self._clock.elapsed = (
+            max(self._clock.elapsed, due) if timeout < DAY else self._clock.elapsed + timeout
+        )
         return ready
 
     def __getattr__(self, name: str) -> Any:
@@ -209,6 +224,7 @@ class VirtualTime:
         self._loop: Any = None
         self._selector: Any = None
         self._factory: Any = None
+        self._timers: list[asyncio.TimerHandle] = []
 
     def install(self) -> None:
         """Take the running loop's time over. Raises TypeError for a loop that is not one of asyncio's own."""
@@ -224,17 +240,28 @@ class VirtualTime:
         self._selector = loop._selector  # noqa: SLF001 - asyncio has no other way to sleep otherwise
         self._factory = loop.get_task_factory()
         self._soon, self._at = loop.call_soon, loop.call_at
-        loop._selector = _Selector(self._selector, self._clock)  # noqa: SLF001
+        # Apart, for among timers of one instant the shape of the heap decides which goes first.
+        self._timers, loop._scheduled = loop._scheduled, []  # noqa: SLF001
+        loop._selector = _Selector(self._selector, self._clock, loop)  # noqa: SLF001
         loop.time = lambda: self._clock.elapsed
         loop.call_soon, loop.call_at = self._call_soon, self._call_at
         loop.set_task_factory(self._task)
 
     def uninstall(self) -> None:
-        """Give the loop its own time back."""
+        """Give the loop its own time back. Timers that are still set go on in it, those of processes are gone."""
         loop = self._loop
         loop._selector = self._selector  # noqa: SLF001
         loop.set_task_factory(self._factory)
         del loop.time, loop.call_soon, loop.call_at
+        left, later = loop._scheduled, loop.time() - self._clock.elapsed  # noqa: SLF001
+        loop._scheduled = self._timers  # noqa: SLF001
+        for timer in left:
+            if timer.cancelled() or isinstance(timer._callback, _Timer):  # noqa: SLF001
+                timer.cancel()
+            else:
+                timer._when += later  # noqa: SLF001
+                loop._scheduled.append(timer)  # noqa: SLF001
+        heapq.heapify(loop._scheduled)  # noqa: SLF001
 
     def _call_soon(
         self, callback: Callback, *arguments: Any, context: contextvars.Context | None = None

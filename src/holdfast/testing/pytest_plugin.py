@@ -6,12 +6,16 @@ import os
 from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
 
 from holdfast.testing.world import World
 
+try:
+    from pytest_asyncio import fixture
+except ImportError:  # another plugin runs async tests and knows plain fixtures
+    fixture = pytest.fixture  # type: ignore[assignment]
 
-@pytest_asyncio.fixture
+
+@fixture
 async def holdfast_world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     """A world on virtual time, of the seed in `$HOLDFAST_SEED`, else of one that the test's name gives.
 

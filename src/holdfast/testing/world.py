@@ -41,8 +41,6 @@ from holdfast.testing.machine import Locks, SimulatedHost
 DAY: Final = 86_400.0
 """Virtual seconds after which a run that has not ended is held to be stuck."""
 
-_LOUD: Final = logging.CRITICAL + 1
-
 
 class SimulatedEngine(Engine):
     """An engine in a process of its own. Each call runs in there, and raises ProcessDied when that is killed."""
@@ -101,6 +99,7 @@ class World:
         self.clock: Final = VirtualClock(seed)
         self.random: Final = self.clock.random
         self.plan: Final = Plan(faults, self.random)
+        self._faults: Final = faults
         self.chronicle: Final = Chronicle()
         self.engines: Final[list[SimulatedEngine]] = []
         self.store: Store = open_store("sqlite:///:memory:", self.clock.now)
@@ -108,9 +107,7 @@ class World:
         self._locks: Locks = {}
         self._writes: Final = Writes()
         self._settings: tuple[registries.Registry, Runtime] = (registries.default, Runtime())
-        self._logger: Final = logging.getLogger("holdfast")
-        self._level = self._logger.level
-        self._quiet = quiet
+        self._log: Final = _Log(self.chronicle.violations, quiet=quiet)
 
     # --- life
 
@@ -118,9 +115,7 @@ class World:
         """Open the store and stop real time."""
         await self.store.open()
         self._time.install()
-        if self._quiet:
-            self._level = self._logger.level
-            self._logger.setLevel(_LOUD)
+        self._log.install()
         return self
 
     async def __aexit__(
@@ -148,14 +143,11 @@ class World:
             await engine.way.arrive()
         await self.store.close()
         self._time.uninstall()
-        self._logger.setLevel(self._level)
+        self._log.uninstall()
 
     async def close_engines(self) -> None:
         """Close the engines that live, without faults."""
-        self.plan.faults = NO_FAULTS
-        for engine in self.engines:
-            engine.process.thaw()
-            engine.way.cut = False
+        self.calm()
         for engine in self.engines:
             if engine.alive:
                 await engine.close()
@@ -208,11 +200,9 @@ class World:
         """Kill an engine's process: nothing of it runs any more, as after SIGKILL."""
         engine.process.kill()
 
-    async def freeze(self, engine: SimulatedEngine, seconds: float) -> None:
+    def freeze(self, engine: SimulatedEngine, seconds: float) -> None:
         """Stop an engine's process for a while; it then goes on as if nothing had happened."""
-        engine.process.freeze()
-        await asyncio.sleep(seconds)
-        engine.process.thaw()
+        engine.process.freeze_for(seconds)
 
     # --- time and runs
 
@@ -226,15 +216,28 @@ class World:
         await asyncio.sleep(seconds)
 
     async def execute(self, workflow: Any, params: Mapping[str, Any] | None = None, **options: Any) -> Run:
-        """Run a workflow to its end and return the run. Engines that die are replaced, a parked run is resumed."""
+        """Run a workflow to its end among the world's faults, and return the run; all is calm then.
+
+        Engines that die are replaced, a parked run is resumed.
+        """
         options.setdefault("id", f"world-{len(self.chronicle.books) + 1}")
+        self.plan.faults = self._faults
         run: Run | None = None
         while run is None:
             try:
                 run = await (await self.someone()).start(workflow, params, **options)
             except (ProcessDied, StoreUnavailable):
                 await asyncio.sleep(1)
-        return await self.ended(run.id)
+        await self.ended(run.id)
+        self.calm()
+        return await (await self.someone()).get(run.id)
+
+    def calm(self) -> None:
+        """Let nothing go wrong by itself any more: frozen engines go on, and all reach the store."""
+        self.plan.faults = NO_FAULTS
+        for engine in self.engines:
+            engine.process.thaw()
+            engine.way.cut = False
 
     async def ended(self, run: RunId, patience: float = DAY) -> Run:
         """Wait until a run has ended and return it. Raises AssertionError when it is stuck."""
@@ -293,6 +296,38 @@ class World:
             return workflow.open(runtime, params if isinstance(params, dict) else {}, blobs)
 
         return broken_laws(self.chronicle.commits_of(row.id), opens if workflow else None, self.random)
+
+
+class _Log(logging.Handler):
+    """Notes internal errors that engines only log, and, when quiet, keeps the rest from the tests' output."""
+
+    def __init__(self, violations: list[str], *, quiet: bool) -> None:
+        super().__init__(logging.ERROR)
+        self._violations = violations
+        self._quiet = quiet
+        self._logger = logging.getLogger("holdfast")
+        self._before = (self._logger.level, self._logger.propagate)
+
+    def install(self) -> None:
+        self._before = (self._logger.level, self._logger.propagate)
+        self._logger.addHandler(self)
+        if self._quiet:
+            self._logger.setLevel(logging.ERROR)
+            self._logger.propagate = False
+        asyncio.get_running_loop().set_exception_handler(self._unhandled)
+
+    def uninstall(self) -> None:
+        self._logger.removeHandler(self)
+        level, self._logger.propagate = self._before
+        self._logger.setLevel(level)
+        asyncio.get_running_loop().set_exception_handler(None)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and "internal error" in str(record.msg):
+            self._violations.append(f"logged: {record.getMessage()}: {record.exc_info[1]!r}")
+
+    def _unhandled(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self._violations.append(f"unhandled: {context['message']}: {context.get('exception')!r}")
 
 
 def inside() -> str:
