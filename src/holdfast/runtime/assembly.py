@@ -19,6 +19,7 @@ from holdfast.model.ids import RunId
 from holdfast.model.run import RunRow
 from holdfast.model.secrets import Secrets
 from holdfast.runtime.clock import Clock
+from holdfast.runtime.committer import Committer
 from holdfast.runtime.driver import Driver
 from holdfast.runtime.executor import Executor
 from holdfast.runtime.feed import Feed
@@ -57,13 +58,15 @@ class Assembly:
         self._store = store
         self._services = services
         self._executor = Executor(clock, concurrency, ASYNC_LIMIT, host.threads("holdfast-step"))
-        self._driver = Driver(store, self._executor, self.feed, clock, worker_id, services, cancel_grace)
+        self._committer = Committer(store, self.feed, clock, worker_id)
+        self._driver = Driver(self._committer, self._executor, clock, services, cancel_grace)
         self._workflows = workflows
         self.worker: Worker | None = None
         if drives:
             self.worker = Worker(
                 store,
                 self._driver,
+                self._committer,
                 slots=concurrency,
                 workflows=workflows,
                 secrets=secrets,
@@ -150,15 +153,15 @@ class Assembly:
 
     async def _open_run(self, run: Held, commit: Commit) -> bool:
         """Write a first commit and go on after it; False when the run's id is taken."""
-        self._driver.doubt(commit)
+        self._committer.doubt(commit)
         try:
-            answer = await self._write_first(commit)
+            answer = await self._committer.write_first(commit)
         except asyncio.CancelledError:
             # Who asked is gone, the commit is on its way, and a run belongs to the engine.
             self._later(self._open_late(run, commit))
             raise
         except StoreUnavailable:
-            self._later(self._driver.settle(run.id))  # if it was written, the worker gives the run back
+            self._later(self._committer.settle(run.id))  # if it was written, the worker gives the run back
             raise
         return self._opened(run, commit, answer)
 
@@ -169,19 +172,11 @@ class Assembly:
 
     async def _open_late(self, run: Held, commit: Commit) -> None:
         with contextlib.suppress(StoreError):
-            self._opened(run, commit, await self._write_first(commit))
-
-    async def _write_first(self, commit: Commit) -> Committed | Conflict:
-        (answer,) = await self._store.commit((commit,))
-        if isinstance(answer, Conflict):
-            row = await self._store.run(commit.run)
-            if row is not None and row.last_commit == commit.id:  # it was written by an earlier try
-                return Committed(commit.run, row.position)
-        return answer
+            self._opened(run, commit, await self._committer.write_first(commit))
 
     def _opened(self, run: Held, commit: Commit, answer: Committed | Conflict) -> bool:
         if isinstance(answer, Conflict):
-            self._driver.refused(commit)
+            self._committer.answered(commit)
             return False
         self._driver.opened(run, commit)
         if self.worker is None or not run.holding.worker:
@@ -200,7 +195,7 @@ class Assembly:
             program.start(),
             blobs=blobs,
             secrets=known,
-            holding=Holding(started.queue, started.workflow, started.priority, self._driver.worker),
+            holding=Holding(started.queue, started.workflow, started.priority, self._committer.worker),
         )
 
     async def listed(self, name: str) -> Workflow | None:

@@ -7,54 +7,32 @@ is found at another position or epoch, another worker has it: everything of it i
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 import msgspec
 
 from holdfast.core.advance import advance
-from holdfast.core.effects import (
-    SHORT_WAIT,
-    derive,
-    error_of,
-    opening_row,
-    progress_of,
-    status_of,
-    waiting_on,
-)
-from holdfast.core.ledger import Ledger
-from holdfast.core.program import START, fold_key
+from holdfast.core.effects import SHORT_WAIT, opening_row
+from holdfast.core.program import START
 from holdfast.core.takeover import dropped_attempts, lost_attempts, parked
-from holdfast.errors import ConflictError, NondeterminismError, StoreDamaged, StoreUnavailable
+from holdfast.errors import ConflictError, NondeterminismError, StoreDamaged
 from holdfast.model import facts
-from holdfast.model.commit import Commit, Committed, Dequeue, Enqueue
-from holdfast.model.ids import SECOND, CommitId, InboxId, RunId, StepId
-from holdfast.model.run import RunRow, RunStatus
+from holdfast.model.commit import Commit, Committed
+from holdfast.model.ids import SECOND, InboxId, StepId
+from holdfast.model.run import RunStatus
 from holdfast.model.secrets import Secrets
 from holdfast.runtime.clock import Clock
+from holdfast.runtime.committer import Committer
 from holdfast.runtime.executor import Attempt, Executor
-from holdfast.runtime.feed import Feed
 from holdfast.runtime.held import Held
-from holdfast.store.port import Store
 
-T = TypeVar("T")
 logger: Final = logging.getLogger("holdfast")
 
 SLOW_DECISION: Final = 0.05
 """Seconds after which predicates and reducers are reported: they run on the loop."""
-
-FOLD_AFTER: Final = 500
-"""A fold is stored at the earliest after so many facts."""
-
-MOST_DOUBTS: Final = 1000
-"""Commits whose answers were lost that are kept in mind."""
-
-DEATHS: Final = 3
-"""So many workers may die over a run before it is parked."""
 
 CLOCKS_DIFFER: Final = SECOND
 """By so much two processes may see the store's clock differently."""
@@ -62,7 +40,6 @@ CLOCKS_DIFFER: Final = SECOND
 _BEGINNING: Final = ""
 """Stands for a step where a delayed run waits for its beginning."""
 
-CLOSE_EXTRA: Final = ("a worker",)
 _UNHELD: Final = (RunStatus.PENDING, RunStatus.WAITING)
 
 
@@ -71,26 +48,19 @@ class Driver:
 
     def __init__(
         self,
-        store: Store,
+        committer: Committer,
         executor: Executor,
-        feed: Feed,
         clock: Clock,
-        worker: str,
         services: Any,
         cancel_grace: float,
     ) -> None:
         """Keep what every run needs."""
-        self.worker = worker
         self.services = services
-        self._store = store
+        self._committer = committer
         self._executor = executor
-        self._feed = feed
         self._clock = clock
         self._loop = executor.loop
         self._cancel_grace = cancel_grace
-        self._commits = 0
-        self._doubted: dict[RunId, list[Commit]] = {}
-        self._shown: set[CommitId] = set()
 
     # --- beginning
 
@@ -101,20 +71,12 @@ class Driver:
         if held:
             recorded += self._prepare(run, [])
         row = opening_row(run.id, started)
-        return self._commit(run, recorded, (), None, opened=row, held=held)
+        return self._committer.build(run, recorded, (), None, opened=row, held=held)
 
     def opened(self, run: Held, commit: Commit) -> None:
         """Go on after the first commit is durable."""
-        self.refused(commit)
-        self._done(run, commit, Committed(run.id, len(commit.facts)))
-
-    def refused(self, commit: Commit) -> None:
-        """Forget a first commit whose answer is here."""
-        doubted = self._doubted.get(commit.run)
-        if doubted is not None and commit in doubted:
-            doubted.remove(commit)
-            if not doubted:
-                del self._doubted[commit.run]
+        self._committer.answered(commit)
+        self._committer.done(run, commit, Committed(run.id, len(commit.facts)))
 
     def takeover(self, run: Held, *, lost: bool) -> list[facts.Fact]:
         """Return what a new holder records first: the attempts that were lost with the last one."""
@@ -155,7 +117,9 @@ class Driver:
             logger.error("run %s is given up here: %s", run.id, error)  # noqa: TRY400 - the text says it all
         except Exception as error:
             logger.exception("run %s is parked: an internal error", run.id)
-            await self.park(run.id, run.position, run.epoch, run.status, f"internal error: {error!r:.500}")
+            await self._committer.park(
+                run.id, run.position, run.epoch, run.status, f"internal error: {error!r:.500}"
+            )
         finally:
             run.drop()
 
@@ -168,12 +132,8 @@ class Driver:
             consumed = await self._inbox(run, arrivals) if run.woken else ()
             commit = self._turn(run, arrivals, consumed)
             if commit is not None:
-                try:
-                    (answer,) = await self._store.commit((commit,))
-                except StoreUnavailable:
-                    (answer,) = await self._patiently(run.id, partial(self._store.commit, (commit,)))
-                done = answer if type(answer) is Committed else await self._own(commit)
-                if not self._holds_on(run, commit, done):
+                answer = await self._committer.write(commit)
+                if not self._holds_on(run, commit, answer):
                     return
             if run.lost:
                 return
@@ -182,7 +142,7 @@ class Driver:
     async def _inbox(self, run: Held, arrivals: list[facts.Fact]) -> tuple[InboxId, ...]:
         """Add what others sent to the arrivals; returns the rows that the next commit consumes."""
         run.woken = False
-        rows = await self._patiently(run.id, lambda: self._store.inbox(run.id))
+        rows = await self._committer.inbox(run.id)
         arrivals += [facts.Journal.decode_one(row.fact) for row in rows if row.fact]
         arrivals += run.take()  # a step may have ended meanwhile, and its run must not be laid down without
         arrivals += self._unbuildable(run)
@@ -198,11 +158,13 @@ class Driver:
         if not (recorded or consumed or run.releasing or taken):
             return None
         ended = run.progress.ledger.ended is not None
-        return self._commit(run, recorded, consumed, run.wakes if run.releasing and not ended else None)
+        return self._committer.build(
+            run, recorded, consumed, run.wakes if run.releasing and not ended else None
+        )
 
     def _holds_on(self, run: Held, commit: Commit, answer: Committed) -> bool:
         """Take note that the commit is durable; False when the run is no longer held."""
-        self._done(run, commit, answer)
+        self._committer.done(run, commit, answer)
         if answer.released or run.progress.ledger.ended is not None:
             run.committed = True
             return False
@@ -282,11 +244,7 @@ class Driver:
         """Tell whether something will run here shortly: a planned step, or one whose back-off is short."""
         if run.stopped or run.missing:
             return False
-        return bool(run.ready) or self._backs_off(run)
-
-    def _backs_off(self, run: Held) -> bool:
-        """Tell whether a step waits for so short that no row in the inbox will wake the run."""
-        return bool(run.backoff) and run.backoff[0][0] - self._clock.now() <= run.sits_out
+        return bool(run.ready) or run.backs_off(self._clock.now())
 
     def _start(self, run: Held) -> None:
         """Start what is planned, ask to end what shall end, and set the timer."""
@@ -318,173 +276,6 @@ class Driver:
             blobs=run.blobs,
             deliver=deliver,
         )
-
-    # --- committing
-
-    def _commit(
-        self,
-        run: Held,
-        recorded: Sequence[facts.Fact],
-        consumed: tuple[int, ...],
-        release: int | None,
-        *,
-        opened: Any = None,
-        held: bool = True,
-    ) -> Commit:
-        ledger = run.progress.ledger
-        effects = derive(recorded, ledger, run.holding, release, self._clock.now())
-        status = status_of(ledger, held=held, releasing=release is not None)
-        waits: tuple[str, ...] = ()
-        if release is not None or ledger.paused is not None or ledger.begins:
-            waits = waiting_on(ledger, run.missing)
-            if (
-                run.closing
-                and status is RunStatus.WAITING
-                and (run.ready or not waits or self._backs_off(run))
-            ):
-                effects = (*effects, self._ready_job(run))
-                waits = CLOSE_EXTRA
-        self._commits += 1
-        blobs, run.blobs.fresh = run.blobs.fresh, {}
-        checkpoint = self._fold(run, recorded)
-        return Commit(
-            id=f"{self.worker}:{self._commits}",
-            run=run.id,
-            position=run.position,
-            epoch=run.epoch,
-            at=self._clock.now(),
-            worker=self.worker,
-            facts=tuple(recorded),
-            status=status,
-            was=run.status,
-            waiting_on=waits,
-            consumed=consumed,
-            effects=effects,
-            opened=opened,
-            error=error_of(ledger),
-            progress=progress_of(recorded),
-            blobs=blobs,
-            checkpoint=checkpoint,
-            checkpoint_hash="" if checkpoint is None else fold_key(run.program),
-        )
-
-    def _ready_job(self, run: Held) -> Enqueue:
-        return Enqueue(run.holding.queue, run.holding.workflow, run.holding.priority)
-
-    def _fold(self, run: Held, recorded: Sequence[facts.Fact]) -> bytes | None:
-        """Return the stored fold that goes with this commit, when it is due: see rule 5 of the design."""
-        run.facts_since_fold += len(recorded)
-        if (
-            run.facts_since_fold < FOLD_AFTER
-            or run.size_since_fold < run.fold_size
-            or not run.program.checkpoints
-        ):
-            return None
-        data = run.program.encode(run.progress)
-        run.fold_size = len(data)
-        if run.fold_size > run.size_since_fold:
-            return None
-        run.facts_since_fold = run.size_since_fold = 0
-        return data
-
-    async def _own(self, commit: Commit) -> Committed:
-        """Return a commit that met a conflict as done if it was our own, written before a connection was lost.
-
-        Raises ConflictError when the run is not ours.
-        """
-        row = await self._patiently(commit.run, lambda: self._store.run(commit.run))
-        if row is None or row.last_commit != commit.id:
-            self.doubt(commit)
-            await self.settle(commit.run)
-            raise ConflictError
-        gone = row.status is not RunStatus.RUNNING and any(isinstance(e, Dequeue) for e in commit.effects)
-        return Committed(commit.run, row.position, released=gone)
-
-    def doubt(self, commit: Commit) -> None:
-        """Keep in mind a commit whose answer is not here: it is shown before all others of its run, see `settle`."""
-        self._doubted.setdefault(commit.run, []).append(commit)
-        if len(self._doubted) > MOST_DOUBTS:
-            del self._doubted[next(iter(self._doubted))]
-
-    async def settle(self, run: RunId) -> None:
-        """Show a commit whose answer was lost, if it was written all the same: observers shall miss nothing."""
-        for commit in self._doubted.get(run, ()):
-            after = commit.position
-            rows = await self._patiently(run, partial(self._store.journal, run, after, 1))
-            ours = (self.worker, facts.Journal.encode(commit.facts))
-            if rows and (rows[0].worker, rows[0].facts) == ours and commit in self._doubted.pop(run, ()):
-                self._shown.add(commit.id)
-                self._feed.publish(commit)
-                return
-
-    async def _patiently(self, run: RunId, call: Callable[[], Awaitable[T]]) -> T:
-        """Call the store, again and again while it is unavailable."""
-        wait = 0.1
-        while True:
-            try:
-                return await call()
-            except StoreDamaged:
-                raise
-            except StoreUnavailable as error:
-                logger.error("run %s waits for the store: %s", run, error)  # noqa: TRY400 - the text says it all
-                await asyncio.sleep(wait * (0.5 + self._clock.draw()))
-                wait = min(wait * 2, 5.0)
-
-    async def bury(self, row: RunRow, deaths: int) -> None:
-        """Park a run that kills its workers. None of the user's code runs here: a factory may be what kills."""
-        ledger = Ledger()
-        for each in await self._store.journal(row.id, limit=row.position + 1):
-            for fact in facts.Journal.decode(each.facts):
-                ledger.absorb(fact)
-        reason = f"it was running when its worker died, {deaths} times in a row"
-        lost = lost_attempts(ledger, self._clock.now())
-        await self.park(row.id, row.position, row.epoch, row.status, reason, "poison", lost)
-
-    async def park(
-        self,
-        run: RunId,
-        position: int,
-        epoch: int,
-        was: RunStatus,
-        reason: str,
-        code: str = "parked",
-        lost: Sequence[facts.Fact] = (),
-    ) -> None:
-        """Pause a run whose program cannot be driven, by a commit that needs no program."""
-        reason = facts.readable(reason)
-        self._commits += 1
-        commit = Commit(
-            id=f"{self.worker}:{self._commits}",
-            run=run,
-            position=position,
-            epoch=epoch,
-            at=self._clock.now(),
-            worker=self.worker,
-            facts=(*lost, parked(reason, code, self._clock.now())),
-            status=RunStatus.PAUSED,
-            was=was,
-            waiting_on=(f"resume: {reason}",),
-            effects=(Dequeue(),),
-            error=facts.ErrorInfo(code=code, message=reason),
-        )
-        try:
-            (answer,) = await self._patiently(run, partial(self._store.commit, (commit,)))
-            if type(answer) is not Committed:
-                await self._own(commit)
-        except ConflictError:
-            return
-        self._feed.publish(commit)
-
-    def _done(self, run: Held, commit: Commit, answer: Committed) -> None:
-        run.position, run.status = answer.position, commit.status
-        run.size_since_fold += answer.size
-        if run.holding.deaths and any(isinstance(e, Enqueue) for e in commit.effects):
-            run.holding.deaths = 0
-        ended = run.progress.ledger.ended
-        cause = run.causes.get(ended.error.step) if type(ended) is facts.RunFailed else None
-        if commit.opened is not None and commit.id in self._shown:
-            return  # the run was claimed before the answer came
-        self._feed.publish(commit, cause)
 
 
 _WITH_STEPS: Final = frozenset(

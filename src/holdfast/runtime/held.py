@@ -188,6 +188,10 @@ class Held:
         """Start the step when `due` has come, if the run is still held then."""
         heapq.heappush(self.backoff, (due, step))
 
+    def backs_off(self, now: Instant) -> bool:
+        """Tell whether a step waits for so short that no row in the inbox will wake the run."""
+        return bool(self.backoff) and self.backoff[0][0] - now <= self.sits_out
+
     def pop_due(self, now: Instant) -> list[StepId]:
         """Return the steps whose back-off is over."""
         steps = []

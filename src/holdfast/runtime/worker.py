@@ -22,7 +22,8 @@ from holdfast.model import facts
 from holdfast.model.ids import SECOND, RunId, WorkerId
 from holdfast.model.run import RunStatus
 from holdfast.model.secrets import Secrets
-from holdfast.runtime.driver import DEATHS, Driver
+from holdfast.runtime.committer import Committer
+from holdfast.runtime.driver import Driver
 from holdfast.runtime.held import Held
 from holdfast.runtime.host import Host, Lock
 from holdfast.runtime.loading import load_run
@@ -39,6 +40,10 @@ SHORTEST_REST: Final = 0.002
 
 PROVIDE_SECONDS: Final = 60.0
 """How often a worker with a provider of secrets looks for runs that wait for one."""
+
+DEATHS: Final = 3
+"""So many workers may die over a run before it is parked."""
+
 SUSPECT_DEATHS: Final = 2
 
 
@@ -49,6 +54,7 @@ class Worker:
         self,
         store: Store,
         driver: Driver,
+        committer: Committer,
         *,
         slots: int,
         workflows: Callable[[], Mapping[str, Workflow]],
@@ -60,6 +66,7 @@ class Worker:
         self.held: dict[RunId, Held] = {}
         self._store = store
         self._driver = driver
+        self._committer = committer
         self._slots = slots
         self._workflows = workflows
         self._secrets = secrets
@@ -83,7 +90,7 @@ class Worker:
     @property
     def id(self) -> str:
         """The worker's id."""
-        return self._driver.worker
+        return self._committer.worker
 
     @property
     def has_slot(self) -> bool:
@@ -237,13 +244,13 @@ class Worker:
     async def _take(self, claimed: Claimed) -> None:
         """Fold a run with today's code, and record what its last holder lost."""
         row = claimed.run
-        await self._driver.settle(row.id)
+        await self._committer.settle(row.id)
         workflow = self._workflows().get(row.workflow)
         if workflow is None:
             await self._store.release(self.id, [row.id])
             return
         if claimed.deaths >= DEATHS:
-            await self._driver.bury(row, claimed.deaths)
+            await self._committer.bury(row, claimed.deaths)
             return
         try:
             loaded = await load_run(self._store, row.id, workflow, self._driver.services)
@@ -252,7 +259,7 @@ class Worker:
             raise
         except Exception as error:  # noqa: BLE001 - whatever today's code makes of it, the run must not be lost
             code = error.code if isinstance(error, HoldfastError) else "parked"
-            await self._driver.park(row.id, row.position, row.epoch, row.status, str(error), code)
+            await self._committer.park(row.id, row.position, row.epoch, row.status, str(error), code)
             return
         names = loaded.progress.ledger.secrets
         known = self._secrets.known(row, names)

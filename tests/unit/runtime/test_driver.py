@@ -21,6 +21,7 @@ from holdfast.model.secrets import Secrets
 from holdfast.patterns.graph.factory import from_graph
 from holdfast.patterns.graph.program import GraphProgram
 from holdfast.runtime.clock import SystemClock
+from holdfast.runtime.committer import Committer
 from holdfast.runtime.driver import Driver
 from holdfast.runtime.executor import Executor
 from holdfast.runtime.feed import Feed
@@ -76,7 +77,8 @@ class Bench:
         self.store = store
         self.feed = Listening()
         self.executor = Executor(QuickClock(), 10, 10, Threads("bench"))
-        self.driver = Driver(store, self.executor, self.feed, QuickClock(), "me", Runtime(), 1.0)
+        self.committer = Committer(store, self.feed, QuickClock(), "me")
+        self.driver = Driver(self.committer, self.executor, QuickClock(), Runtime(), 1.0)
 
     async def start(self, graph: StateGraph, program: GraphProgram | None = None) -> Held:
         """Begin a run and return it, committed and not yet driven."""
@@ -285,7 +287,7 @@ async def test_a_run_that_kills_is_buried_with_its_lost_attempts(bench: Bench) -
     run = await bench.start(sequence("run", a=nothing))
     row = await bench.store.run("run")
     assert row is not None
-    await bench.driver.bury(row, 3)
+    await bench.committer.bury(row, 3)
     *_, lost, pause = await bench.journal()
     assert isinstance(lost, facts.StepRetried)
     assert (lost.step, lost.attempt, lost.reason) == ("a#1", 2, "worker lost")
@@ -302,7 +304,7 @@ async def test_who_buries_a_run_that_is_another_s_changes_nothing(bench: Bench) 
     assert row is not None
     await bench.store.reclaim(["me"], "died")
     before = await bench.journal()
-    await bench.driver.bury(row, 3)
+    await bench.committer.bury(row, 3)
     assert await bench.journal() == before
 
 
