@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from holdfast.core.ledger import Ledger, OpenStep
-from holdfast.core.program import Work
+from holdfast.core.work import Work
 from holdfast.model import commands, facts
 from holdfast.model.ids import step_id
 

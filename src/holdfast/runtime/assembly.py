@@ -11,7 +11,8 @@ import msgspec
 
 from holdfast.core.effects import Holding
 from holdfast.core.ledger import Ledger
-from holdfast.core.program import Blobs, Program, Workflow
+from holdfast.core.program import Program, Workflow
+from holdfast.core.work import Blobs
 from holdfast.errors import PayloadRejected, StoreError, StoreUnavailable
 from holdfast.model import facts
 from holdfast.model.commit import Commit, Committed, Conflict

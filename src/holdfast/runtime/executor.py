@@ -20,8 +20,8 @@ from typing import Any, Final
 
 from holdfast.core.context import StepContext, current
 from holdfast.core.ledger import OpenStep
-from holdfast.core.program import Blobs, Outcome, Work
 from holdfast.core.retries import wait_before_retry
+from holdfast.core.work import Blobs, Outcome, Work
 from holdfast.errors import HoldfastError
 from holdfast.model import facts
 from holdfast.model.ids import SECOND, Instant, RunId

@@ -9,7 +9,8 @@ from typing import Any
 
 from holdfast.core.effects import SHORT_WAIT, Holding
 from holdfast.core.ledger import Ledger
-from holdfast.core.program import Blobs, Program, Work
+from holdfast.core.program import Program
+from holdfast.core.work import Blobs, Work
 from holdfast.model import facts
 from holdfast.model.ids import Instant, RunId, StepId
 from holdfast.model.run import RunStatus

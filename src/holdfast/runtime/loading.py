@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from holdfast.core.program import Blobs, Program, Workflow, fold, fold_key
+from holdfast.core.program import Program, Workflow, fold, fold_key
+from holdfast.core.work import Blobs
 from holdfast.errors import NondeterminismError, RunNotFound
 from holdfast.model import facts
 from holdfast.model.ids import RunId

@@ -18,7 +18,8 @@ import msgspec
 
 from holdfast.core.advance import BOUND, record, wanted
 from holdfast.core.ledger import admit
-from holdfast.core.program import Blobs, Program, fold
+from holdfast.core.program import Program, fold
+from holdfast.core.work import Blobs
 from holdfast.model import facts
 from holdfast.model.commands import Command
 from holdfast.model.ids import SECOND, Instant

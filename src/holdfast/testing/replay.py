@@ -16,7 +16,8 @@ import msgspec
 
 from holdfast import registry as registries
 from holdfast.core.advance import record, wanted
-from holdfast.core.program import Blobs, Program, Progress
+from holdfast.core.program import Program, Progress
+from holdfast.core.work import Blobs
 from holdfast.errors import NondeterminismError, PayloadRejected
 from holdfast.model import facts
 from holdfast.model.values import decode

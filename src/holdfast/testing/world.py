@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Final, Self, cast
 
 from holdfast import registry as registries
-from holdfast.core.program import Blobs
+from holdfast.core.work import Blobs
 from holdfast.engine import Engine
 from holdfast.errors import StoreUnavailable
 from holdfast.model.ids import RunId

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from holdfast.core.ledger import OpenStep
-from holdfast.core.program import END, START, Blobs, fold
+from holdfast.core.program import END, START, fold
+from holdfast.core.work import Blobs
 from holdfast.errors import NondeterminismError
 from holdfast.model import facts
 from holdfast.model.facts import EdgeTried

@@ -12,7 +12,7 @@ import pytest
 
 from holdfast import END, RetryPolicy, State, StateGraph, StepContext
 from holdfast.core.effects import Holding
-from holdfast.core.program import Blobs
+from holdfast.core.work import Blobs
 from holdfast.errors import StoreUnavailable
 from holdfast.model import facts
 from holdfast.model.commit import Commit, Committed, Conflict

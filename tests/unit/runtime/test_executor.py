@@ -11,8 +11,8 @@ import pytest
 
 from holdfast.core.context import StepContext, step_context
 from holdfast.core.ledger import OpenStep
-from holdfast.core.program import Blobs, Outcome
 from holdfast.core.retries import RetryPolicy
+from holdfast.core.work import Blobs, Outcome
 from holdfast.model import facts
 from holdfast.model.secrets import Secrets
 from holdfast.model.values import encode

@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any, Final, Protocol
 
 from holdfast.core.embedding import embedded
-from holdfast.core.program import Blobs
+from holdfast.core.work import Blobs
 from holdfast.errors import DefinitionError
 from holdfast.model.ids import seconds
 from holdfast.model.schema import Params, read_params

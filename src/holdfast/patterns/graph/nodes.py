@@ -12,8 +12,8 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.core.context import StepContext
-from holdfast.core.program import Outcome
 from holdfast.core.retries import RetryPolicy
+from holdfast.core.work import Outcome
 from holdfast.errors import DefinitionError, PayloadRejected
 from holdfast.model.ids import seconds
 from holdfast.model.schema import Schema

@@ -16,8 +16,9 @@ import msgspec
 
 from holdfast.core.context import StepContext
 from holdfast.core.ledger import Ledger, OpenStep
-from holdfast.core.program import END, START, Blobs, Outcome, Work
+from holdfast.core.program import END, START
 from holdfast.core.retries import RetryPolicy
+from holdfast.core.work import Blobs, Outcome, Work
 from holdfast.errors import NondeterminismError, PayloadRejected
 from holdfast.model import commands, facts
 from holdfast.model.ids import StepId, step_id
