@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Final, Literal, Self
@@ -24,10 +23,25 @@ from holdfast.errors import (
     WorkflowNotFound,
 )
 from holdfast.model import facts
+from holdfast.model.checks import (
+    CALLABLE,
+    COUNT,
+    DATA,
+    DURATION,
+    FLAG,
+    PRIORITY,
+    TEXT,
+    TEXTS,
+    WORDS,
+    Kind,
+    argument,
+    instance_of,
+)
 from holdfast.model.ids import RunId, check_run_id, microseconds, seconds
 from holdfast.model.run import ENDED, RESUMABLE, RunStatus
+from holdfast.model.sameness import is_same
 from holdfast.model.secrets import Secrets
-from holdfast.model.values import decode, encode
+from holdfast.model.values import encode
 from holdfast.reading import ALL, Reading
 from holdfast.run import Run
 from holdfast.runtime.assembly import Assembly
@@ -44,10 +58,32 @@ logger: Final = logging.getLogger("holdfast")
 
 UNENDED: Final = ALL - ENDED
 CANCEL_GRACE: Final = 5.0
-MOST_SECONDS: Final = 100 * 365 * 86_400
-MOST_PRIORITY: Final = 2**31
 
 SecretProvider = Callable[[Run, str], "str | None"]
+
+_OBSERVERS: Final = Kind(
+    lambda given: isinstance(given, Sequence) and not isinstance(given, str),
+    'a list of observers, such as ["logging"]',
+)
+_KINDS: Final = {
+    "url": TEXT.or_none(),
+    "runtime": instance_of(Runtime, expected="a Runtime").or_none(),
+    "observers": _OBSERVERS,
+    "secrets": CALLABLE.or_none(),
+    "registry": instance_of(registries.Registry, expected="a Registry").or_none(),
+    "workers": FLAG,
+    "concurrency": COUNT,
+}
+_ON_CONFLICT: Final = ("return", "reject", "restart")
+_START: Final = {
+    "params": DATA.or_none(),
+    "on_conflict": Kind(lambda given: given in _ON_CONFLICT, "return, reject or restart"),
+    "queue": TEXT.or_none(),
+    "priority": PRIORITY.or_none(),
+    "tags": TEXTS.or_none(),
+    "delay": DURATION.or_none(),
+    "timeout": DURATION.or_none(),
+}
 
 
 class Engine(Reading):
@@ -73,8 +109,15 @@ class Engine(Reading):
         host: Host | None = None,
     ) -> None:
         """Keep the settings; nothing is opened yet. `store`, `clock` and `host` are for tests."""
-        if concurrency < 1:
-            raise RequestError(f"concurrency={concurrency}", fix="Give at least 1.")
+        given = {
+            "url": url,
+            "runtime": runtime,
+            "observers": observers,
+            "secrets": secrets,
+            "registry": registry,
+        }
+        for field, value in {**given, "workers": workers, "concurrency": concurrency}.items():
+            argument(field, value, _KINDS[field])
         self.url: Final = store_url(url)
         self.runtime = runtime or Runtime()
         self.registry = registry or registries.default
@@ -134,6 +177,7 @@ class Engine(Reading):
 
         Idempotent.
         """
+        argument("grace", grace, DURATION)
         parts, self._parts = self._parts, None
         if self._unlisten is not None:
             self._unlisten()
@@ -178,29 +222,26 @@ class Engine(Reading):
         RunConflict, SecretsNeedWorker.
         """
         parts = self._open
-        if on_conflict not in ("return", "reject", "restart"):
-            raise PayloadRejected(
-                f"on_conflict={on_conflict!r}", field="on_conflict", fix="Use return, reject or restart."
-            )
-        if queue is not None:
-            _text("queue", queue, "the queue")
+        options = {"queue": queue, "priority": priority, "tags": tags, "delay": delay, "timeout": timeout}
+        for field, value in {"params": params, "on_conflict": on_conflict, **options}.items():
+            argument(field, value, _START[field])
         definition, checked = await self._definition(workflow, params)
         known = _given(secrets)
         encoded = self._encode_params(checked, known)
         run_id = new_id(self._clock) if id is None else check_run_id(id)
-        _refuse_secret(known, {"id": run_id, **{f"tags[{n}]": tag for n, tag in enumerate(_tags(tags))}})
+        _refuse_secret(known, {"id": run_id, **{f"tags[{n}]": tag for n, tag in enumerate(tags or ())}})
         if known and (parts.worker is None or (queue or definition.queue) not in parts.worker.queues):
             raise SecretsNeedWorker
         now = self._clock.now()
-        limit = definition.timeout if timeout is None else _duration("timeout", timeout)
-        wait = 0.0 if delay is None else _duration("delay", delay)
+        limit = definition.timeout if timeout is None else seconds(timeout)
+        wait = 0.0 if delay is None else seconds(delay)
         started = facts.RunStarted(
             at=now,
             workflow=definition.name,
             version=definition.version,
             queue=queue or definition.queue,
-            priority=definition.priority if priority is None else _whole("priority", priority),
-            tags=_tags(tags),
+            priority=definition.priority if priority is None else priority,
+            tags=tuple(tags or ()),
             secrets=known.names,
             deadline=0 if limit is None else now + microseconds(limit),
             not_before=now + microseconds(wait) if wait else 0,
@@ -239,8 +280,6 @@ class Engine(Reading):
     async def _definition(
         self, workflow: Any, params: Mapping[str, Any] | None
     ) -> tuple[Workflow, dict[str, Any]]:
-        if params is not None and not isinstance(params, Mapping):
-            raise PayloadRejected(f"params are a {type(params).__name__}", field="params", fix="Give a dict.")
         if isinstance(workflow, str):
             found = self.registry.find(workflow)
             if found is None:
@@ -252,8 +291,7 @@ class Engine(Reading):
             found = registries.as_workflow(workflow)
             if not found.name:
                 raise WorkflowNotFound("the workflow has no name", fix="Name it: durable runs need a name.")
-            if self.registry.find(found.name) is not found:
-                self.registry.add(found, replace=True)
+            self.registry.lend(found)
         return found, found.check(params or {})
 
     def _encode_params(self, params: dict[str, Any], known: Secrets) -> msgspec.Raw:
@@ -269,7 +307,7 @@ class Engine(Reading):
             raise RunConflict(
                 f"run {run_id!r} was deleted", fix="Choose another id; this one stays taken for a while."
             )
-        same = row.workflow == started.workflow and decode(row.params) == decode(started.data)
+        same = row.workflow == started.workflow and is_same(row.params, started.data)
         if not same:
             raise RunConflict(
                 f"run {run_id!r} exists already: {row.workflow}, with other params or of another workflow",
@@ -291,9 +329,8 @@ class Engine(Reading):
 
     async def signal(self, id: RunId, name: str, value: Any = None, key: str | None = None) -> None:
         """Send a run a named value; the same `key` again changes nothing. Raises RunNotFound, InvalidStatus."""
-        _text("name", name, "a signal's name")
-        if key is not None:
-            _text("key", key, "a signal's key")
+        argument("name", name, TEXT)
+        argument("key", key, TEXT.or_none())
         data = encode(value, f"signal {name!r}")
         known = Secrets(self._secrets.of(id))
         known.refuse({name: data}, "the signal")
@@ -348,10 +385,8 @@ class Engine(Reading):
         self._refused(id, answer, "only ended runs can be deleted", "Cancel it first.")
         self._secrets.keep(id, None)
 
-    def _reason(self, run: RunId, given: object) -> str:
-        if not isinstance(given, str):
-            raise PayloadRejected(f"reason={given!r:.80}", field="reason", fix="Give a text.")
-        return Secrets(self._secrets.of(run)).scrub(given)
+    def _reason(self, run: RunId, given: str) -> str:
+        return Secrets(self._secrets.of(run)).scrub(argument("reason", given, WORDS))
 
     async def _deliver(
         self,
@@ -392,22 +427,15 @@ class Engine(Reading):
         return self._open.observers.lag()
 
 
-def _text(field: str, given: object, what: str) -> None:
-    """Refuse what is no text that can be stored."""
-    if not isinstance(given, str) or not given or facts.readable(given) != given:
-        raise PayloadRejected(f"{what} is {given!r:.80}", field=field, fix="Give a text that is not empty.")
-
-
 def _given(secrets: object) -> Secrets:
     """Return secrets that a caller gave; refuses what is no mapping of names to texts."""
-    given = {} if secrets is None else secrets
-    if not isinstance(given, Mapping):
+    if secrets is not None and not isinstance(secrets, Mapping):  # its value is not for messages
         raise PayloadRejected(
-            f"secrets are a {type(given).__name__}",
+            f"secrets are a {type(secrets).__name__}",
             field="secrets",
             fix='Give a dict: secrets={"token": "…"}.',
         )
-    return Secrets(given)
+    return Secrets(secrets)
 
 
 def _refuse_secret(known: Secrets, texts: Mapping[str, str]) -> None:
@@ -416,29 +444,3 @@ def _refuse_secret(known: Secrets, texts: Mapping[str, str]) -> None:
             raise PayloadRejected(
                 f"{field} holds the secret {name!r}", field=field, fix="Secrets are never stored."
             )
-
-
-def _duration(field: str, given: object) -> float:
-    """Return a duration in seconds; refuses what is none, naming the field."""
-    if isinstance(given, timedelta) or (isinstance(given, int | float) and not isinstance(given, bool)):
-        duration = seconds(given)
-        if 0 <= duration < MOST_SECONDS:
-            return duration
-    raise PayloadRejected(
-        f"{field}={given!r:.80}", field=field, fix="Give seconds or a timedelta, not negative."
-    )
-
-
-def _whole(field: str, given: object) -> int:
-    if isinstance(given, int) and not isinstance(given, bool) and abs(given) <= MOST_PRIORITY:
-        return given
-    raise PayloadRejected(f"{field}={given!r:.80}", field=field, fix="Give a whole number.")
-
-
-def _tags(given: object) -> tuple[str, ...]:
-    tags = () if given is None else given
-    if isinstance(tags, Sequence | AbstractSet) and not isinstance(tags, str):
-        texts = tuple(tag for tag in tags if isinstance(tag, str) and tag)
-        if len(texts) == len(tags):
-            return texts
-    raise PayloadRejected(f"tags={given!r:.80}", field="tags", fix='Give a list of texts: tags=["nightly"].')

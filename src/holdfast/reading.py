@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
@@ -16,6 +16,7 @@ from holdfast.core.events import events_of, reader
 from holdfast.errors import PayloadRejected, RunCancelled, RunFailed, RunNotFound, RunTimedOut
 from holdfast.model import facts
 from holdfast.model.audit import Decision, Stage
+from holdfast.model.checks import DURATION, POSITION, TEXT, TEXTS, WORDS, Kind, argument, instance_of
 from holdfast.model.event import RunEvent
 from holdfast.model.ids import RunId, check_run_id, instant, seconds
 from holdfast.model.run import ENDED, RunRow, RunStatus
@@ -32,6 +33,16 @@ if TYPE_CHECKING:
 ALL: Final = frozenset(RunStatus)
 MOST: Final = 10_000
 """Runs on one page at most."""
+
+
+_TIMEOUT: Final = DURATION.or_none()
+_FILTERS: Final = {
+    "workflow": TEXT.or_none(),
+    "status": instance_of(str, Collection, expected="a status or a list of them").or_none(),
+    "tags": TEXTS.or_none(),
+}
+_ORDER: Final = Kind(lambda given: given in ("newest", "oldest"), "newest or oldest")
+_LIMIT: Final = Kind(lambda given: type(given) is int and 1 <= given <= MOST, f"1 to {MOST}")
 
 
 class Reading(ABC):
@@ -55,15 +66,16 @@ class Reading(ABC):
 
     async def wait(self, id: RunId, timeout: float | timedelta | None = None) -> Run:
         """Wait until the run has ended and return it; raises RunNotFound, TimeoutError."""
+        argument("timeout", timeout, _TIMEOUT)
         async with asyncio.timeout(None if timeout is None else seconds(timeout)):
             return self._run(await self._ended(id))
 
     async def result(self, id: RunId, timeout: float | timedelta | None = None) -> Any:
         """Wait until the run has ended and return its result; raises RunFailed, RunCancelled, RunTimedOut."""
-        if timeout is None:
+        if argument("timeout", timeout, _TIMEOUT) is None:
             ended, blobs = await self._end_of(id)
         else:
-            async with asyncio.timeout(seconds(timeout)):
+            async with asyncio.timeout(seconds(timeout or 0)):
                 ended, blobs = await self._end_of(id)
         match ended:
             case facts.RunCompleted():
@@ -175,10 +187,20 @@ class Reading(ABC):
                     here[name] = WorkflowInfo(name, "", "", msgspec.json.decode(schema), here=False)
         return [here[name] for name in sorted(here)]
 
-    async def events(
-        self, id: RunId, after: int = 0, types: Collection[str] | None = None
+    def events(
+        self, id: RunId, after: int = 0, types: str | Collection[str] | None = None
     ) -> AsyncIterator[RunEvent]:
-        """Yield the run's events after a position, from the store, then live; ends with the run."""
+        """Yield the run's events after a position, of the given types, from the store, then live; ends with the run.
+
+        Raises PayloadRejected at once, RunNotFound when the first event is asked for.
+        """
+        argument("after", after, POSITION)
+        wanted = {types} if isinstance(types, str) else argument("types", types, TEXTS.or_none())
+        return self._events(check_run_id(id), after, wanted)
+
+    async def _events(
+        self, id: RunId, after: int, types: Collection[str] | None
+    ) -> AsyncGenerator[RunEvent, None]:
         feed = self._open.feed
         position = after
         read = reader({})
@@ -230,7 +252,7 @@ class Reading(ABC):
 
     async def state(self, id: RunId, at: int | None = None) -> dict[str, Any]:
         """Return the user's state now, or after the fact at position `at`. Needs the workflow to be registered here."""
-        loaded = await self._load(id, at)
+        loaded = await self._load(id, argument("at", at, POSITION.or_none()))
         state: dict[str, Any] = loaded.program.state(loaded.progress)
         return state
 
@@ -250,17 +272,18 @@ def _query(
     after: str | None,
 ) -> RunQuery:
     """Return the store's query; raises PayloadRejected naming what is wrong."""
+    for field, value in {"workflow": workflow, "status": status, "tags": tags}.items():
+        argument(field, value, _FILTERS[field])
     statuses = [status] if isinstance(status, str) else list(status or ())
     for each in statuses:
         if each not in ALL:
             raise PayloadRejected(
                 f"unknown status {each!r}", field="status", fix=f"Use one of {', '.join(RunStatus)}."
             )
-    if order not in ("newest", "oldest"):
-        raise PayloadRejected(f"unknown order {order!r}", field="order", fix="Use newest or oldest.")
-    if type(limit) is not int or not 1 <= limit <= MOST:
-        raise PayloadRejected(f"limit={limit}", field="limit", fix=f"Give 1 to {MOST}.")
+    argument("order", order, _ORDER)
+    argument("limit", limit, _LIMIT)
     cursor: tuple[int, str] | None = None
+    argument("after", after, WORDS.or_none())
     if after is not None:
         created, _, run = after.partition(":")
         if not created.isdigit() or not run:

@@ -42,6 +42,16 @@ class Registry:
         for listener in listeners:
             listener()
 
+    def lend(self, workflow: Workflow) -> None:
+        """Add a workflow that a run is started with, under its name.
+
+        A graph of the same shape takes the place of the one before, as the same workflow built anew. Any other one that
+        has the name is refused.
+        """
+        known = self.find(workflow.name)
+        if known is not workflow:
+            self.add(workflow, replace=_is_built_anew(known, workflow))
+
     def remove(self, name: str) -> None:
         """Forget a workflow. Idempotent."""
         with self._lock:
@@ -79,6 +89,12 @@ class Registry:
 
 
 default: Final = Registry()
+
+
+def _is_built_anew(known: Workflow | None, workflow: Workflow) -> bool:
+    if not isinstance(known, GraphWorkflow) or not isinstance(workflow, GraphWorkflow):
+        return False
+    return bool(workflow.shape) and known.shape == workflow.shape
 
 
 def as_workflow(workflow: Any, name: str | None = None, description: str = "") -> Workflow:

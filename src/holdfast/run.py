@@ -129,7 +129,7 @@ class Run:
         self._row = (await self._engine.wait(self.id, timeout))._row  # noqa: SLF001
         return self
 
-    def events(self, after: int = 0, types: Collection[str] | None = None) -> AsyncIterator[RunEvent]:
+    def events(self, after: int = 0, types: str | Collection[str] | None = None) -> AsyncIterator[RunEvent]:
         """Yield the run's events after a position, from the store, then live; ends with the run."""
         return self._engine.events(self.id, after, types)
 

@@ -93,6 +93,27 @@ async def test_one_who_writes_and_one_who_removes_are_a_conflict_too(engine: Eng
         await engine.execute(graph, {"n": 0})
 
 
+@pytest.mark.parametrize("deletes", ["one", "two"])
+async def test_one_who_writes_a_reduced_key_and_one_who_removes_it_are_a_conflict(
+    engine: Engine, deletes: str
+) -> None:
+    def node(name: str) -> Callable[[State], Any]:
+        return (lambda s: s.delete("trail")) if name == deletes else mark(name)
+
+    graph = parallel("torn", schema=Trail, one=node("one"), two=node("two"))
+    with pytest.raises(RunFailed) as caught:
+        await engine.execute(graph, {"trail": ["0"]})
+    assert caught.value.error.code == "write_conflict"
+    assert f"{deletes}#1 deleted 'trail'" in str(caught.value)
+    assert {"one#1", "two#1"} <= set(str(caught.value).split())
+    assert caught.value.state == {"trail": ["0"]}, "the state before the round"
+
+
+async def test_a_node_alone_may_remove_a_reduced_key(engine: Engine) -> None:
+    graph = sequence("reset", schema=Trail, drop=lambda s: s.delete("trail"), mark=mark("b"))
+    assert await engine.execute(graph, {"trail": ["0"]}) == {"trail": ["b"]}
+
+
 async def test_a_failed_merge_leaves_reduced_keys_as_they_were(engine: Engine) -> None:
     graph = StateGraph("half", schema=Trail)
     graph.add_node("first", mark("first"))

@@ -140,6 +140,52 @@ async def test_other_params_are_always_a_conflict(engine: Engine) -> None:
         assert caught.value.fix
 
 
+@pytest.mark.parametrize(
+    "params", [{"n": 1.0}, {"n": True}, {"n": "1"}, {"n": (1,)}, {"n": 1, "m": None}], ids=str
+)
+async def test_params_of_another_type_are_others(engine: Engine, params: dict[str, Any]) -> None:
+    graph = sequence("typed", node=nothing)
+    await engine.execute(graph, {"n": 1}, id="taken")
+    with pytest.raises(RunConflict, match="exists already"):
+        await engine.start(graph, params, id="taken")
+
+
+@pytest.mark.parametrize(
+    ("params", "again"),
+    [
+        ({"n": float("nan")}, {"n": float("nan")}),
+        ({"a": 1, "b": {"c": 2, "d": [3]}}, {"b": {"d": [3], "c": 2}, "a": 1}),
+        ({"n": {1: "a", 2: {"x": 1, "y": 2}}}, {"n": {2: {"y": 2, "x": 1}, 1: "a"}}),
+        ({"n": {3, 1, 2}}, {"n": {2, 3, 1}}),
+    ],
+    ids=str,
+)
+async def test_equal_params_are_the_same_in_any_order(
+    engine: Engine, params: dict[str, Any], again: dict[str, Any]
+) -> None:
+    graph = sequence("equal", node=nothing)
+    run = await engine.start(graph, params, id="taken")
+    assert (await engine.start(graph, again, id="taken")).id == run.id
+    assert await engine.count() == 1
+
+
+async def test_a_graph_does_not_replace_another_one_of_its_name(engine: Engine, registry: Registry) -> None:
+    registered = GraphWorkflow("x", lambda *_: State())
+    registry.add(registered)
+    with pytest.raises(DefinitionError, match="'x' is registered already") as caught:
+        await engine.start(sequence("x", node=nothing))
+    assert "another name" in caught.value.fix
+    assert registry.get("x") is registered
+    assert await engine.count() == 0
+
+
+async def test_a_graph_that_is_built_anew_takes_the_place_of_the_one_before(engine: Engine) -> None:
+    for n in range(3):
+        assert await engine.execute(sequence("anew", node=lambda _, n=n: {"n": n})) == {"n": n}
+    with pytest.raises(DefinitionError, match="'anew' is registered already"):
+        await engine.start(sequence("anew", other=nothing))
+
+
 async def test_another_workflow_is_always_a_conflict(engine: Engine) -> None:
     await engine.start(sequence("one", node=nothing), id="taken")
     with pytest.raises(RunConflict, match="'taken' exists already"):
@@ -252,7 +298,7 @@ async def test_params_that_cannot_be_stored_are_refused_naming_the_key(engine: E
     graph = sequence("double", node=nothing)
     with pytest.raises(PayloadRejected, match=r"a\.b\[1\]"):
         await engine.start(graph, {"a": {"b": [1, object()]}})
-    with pytest.raises(PayloadRejected, match="params are a list"):
+    with pytest.raises(PayloadRejected, match="params is of type list"):
         await engine.start(graph, [1])  # type: ignore[arg-type]
     assert await engine.count() == 0
 

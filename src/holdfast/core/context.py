@@ -9,9 +9,11 @@ from typing import Any, Final, Protocol
 
 from holdfast.core.ledger import OpenStep
 from holdfast.errors import RequestError
+from holdfast.model.checks import PERCENT, WORDS, argument
 from holdfast.model.ids import RunId, StepId
 from holdfast.model.secrets import Secrets
 
+_MESSAGE: Final = WORDS.or_none()
 logger: Final = logging.getLogger("holdfast.steps")
 
 
@@ -103,8 +105,8 @@ class StepContext:
 
     def progress(self, percent: float, message: str | None = None) -> None:
         """Tell how far the step is, 0 to 100. Kept at most once a second; cheap to call often; from any thread."""
-        if not 0 <= percent <= 100:  # noqa: PLR2004 - percent
-            raise RequestError(f"progress of {percent} percent", fix="Give a number from 0 to 100.")
+        argument("percent", percent, PERCENT)
+        argument("message", message, _MESSAGE)
         self._of.report(float(percent), message or "")
 
 

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from datetime import timedelta
+from math import inf
 from typing import Final, Literal
 
-from holdfast.errors import DefinitionError
+from holdfast.model.checks import MOST_SECONDS, Kind, is_number, lasts, setting, whole
 from holdfast.model.ids import microseconds, seconds
 
-MOST_SECONDS: Final = 100 * 365 * 86_400
-"""No wait is longer, whatever a policy says: an instant must fit into the database."""
 
-_JITTER: Final = ("full", "equal", "none")
+def _is_class(given: object) -> bool:
+    return isinstance(given, type) and issubclass(given, BaseException)
+
+
+_WAIT: Final = Kind(lambda d: 0 <= lasts(d) < inf, "seconds or a timedelta, not negative")
+_CLASSES: Final = Kind(
+    lambda given: isinstance(given, tuple) and all(map(_is_class, given)), "a tuple of exception classes"
+)
+_KINDS: Final = {
+    "attempts": whole(1, "a whole number of at least 1; it counts all tries"),
+    "backoff": _WAIT,
+    "max_backoff": _WAIT,
+    "factor": Kind(lambda n: is_number(n) and 1 <= n < inf, "a number of at least 1"),
+    "jitter": Kind(lambda given: given in ("full", "equal", "none"), "one of full, equal, none"),
+    "retry_on": _CLASSES,
+    "give_up_on": _CLASSES,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,30 +49,8 @@ class RetryPolicy:
 
     def __post_init__(self) -> None:
         """Refuse numbers and classes that make no policy, naming the field."""
-        if type(self.attempts) is not int or self.attempts < 1:
-            raise _refused("attempts", self.attempts, "a whole number of at least 1; it counts all tries")
-        for field in ("backoff", "max_backoff"):
-            value = seconds(getattr(self, field))
-            if not (math.isfinite(value) and value >= 0):
-                raise _refused(field, value, "seconds or a timedelta, not negative")
-        if not (math.isfinite(self.factor) and self.factor >= 1):
-            raise _refused("factor", self.factor, "a number of at least 1")
-        if self.jitter not in _JITTER:
-            raise _refused("jitter", self.jitter, "one of full, equal, none")
-        for field in ("retry_on", "give_up_on"):
-            _check_classes(field, getattr(self, field))
-
-
-def _check_classes(field: str, classes: object) -> None:
-    if not isinstance(classes, tuple):
-        raise _refused(field, classes, "a tuple of exception classes")
-    for each in classes:
-        if not (isinstance(each, type) and issubclass(each, BaseException)):
-            raise _refused(field, each, "a tuple of exception classes")
-
-
-def _refused(field: str, value: object, expected: str) -> DefinitionError:
-    return DefinitionError(f"RetryPolicy: {field}={value!r} is not allowed", fix=f"Give {expected}.")
+        for field, kind in _KINDS.items():
+            setting("RetryPolicy", field, getattr(self, field), kind)
 
 
 def wait_before_retry(

@@ -32,6 +32,12 @@ class Secrets(Mapping[str, str]):
     def __init__(self, values: Mapping[str, str] | None = None) -> None:
         self._values: dict[str, str] = dict(values or {})
         for name, value in self._values.items():
+            if not isinstance(name, str):
+                raise PayloadRejected(
+                    f"secrets: a name is of type {type(name).__name__}, and not text",
+                    field="secrets",
+                    fix="Name each secret by a text.",
+                )
             if not isinstance(value, str):
                 raise PayloadRejected(
                     f"the secret {name!r} is of type {type(value).__name__}, and not text",

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from holdfast.errors import PayloadRejected, StoreError
+from holdfast.model.checks import argument, instance_of
 from holdfast.model.secrets import Secrets
 from holdfast.model.values import Raw, decode, encode, encode_map, pack, unpack
 
@@ -23,6 +24,7 @@ _REFERENCE: Final = b'{"$ref":"%b"}'
 _REFERENCE_SIZE: Final = len(_REFERENCE % bytes(32))
 _SHOWN: Final = 60
 _READ_TO_SHOW: Final = 4_096
+_MAPPING: Final = instance_of(Mapping, expected="a dict, a State or another mapping").or_none()
 _NO_SECRETS: Final = Secrets()
 _NO_BLOBS: Final[Mapping[str, bytes]] = {}
 
@@ -62,6 +64,7 @@ class State(Mapping[str, Any]):
         timestamp: datetime | None = None,
     ) -> None:
         """Take a copy of `data`. Raises PayloadRejected naming the key whose value cannot be stored."""
+        argument("data", data, _MAPPING)
         self._base = {}
         self._blobs = _NO_BLOBS
         self._changes = dict(data.detached() if isinstance(data, State) else encode_map(data or {}))
@@ -169,8 +172,8 @@ class State(Mapping[str, Any]):
             mine, theirs = self.encoded(), other.detached()
             # What both got from the same base is no change: its key is not recorded as written.
             merged |= {key: theirs[key] for key, raw in other.encoded().items() if mine.get(key) is not raw}
-        elif other is not None:
-            merged |= encode_map(other)
+        elif argument("other", other, _MAPPING) is not None:
+            merged |= encode_map(other or {})
         return self._derived(merged | encode_map(changes))
 
     def delete(self, key: str) -> State:

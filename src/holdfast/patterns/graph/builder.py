@@ -14,6 +14,7 @@ from holdfast.core.embedding import embedded
 from holdfast.core.program import END, START
 from holdfast.core.retries import RetryPolicy
 from holdfast.errors import DefinitionError
+from holdfast.model.checks import DATA, WORDS, Kind, argument, instance_of, setting
 from holdfast.model.schema import Schema, read_schema
 from holdfast.patterns.graph.configs import DEFAULT, GraphConfig
 from holdfast.patterns.graph.edges import Edge, Predicate, Router, predicate_name, router_of
@@ -21,6 +22,18 @@ from holdfast.patterns.graph.nodes import Node
 
 _RESERVED: Final = ("timer:", "signal:")
 """How the ids of waits begin; a reader tells them from stages by that."""
+
+_LABEL: Final = WORDS.or_none()
+_KINDS: Final = {
+    "name": _LABEL,
+    "config": instance_of(GraphConfig, expected="a GraphConfig").or_none(),
+    "version": WORDS,
+    "description": WORDS,
+}
+_POINTS: Final = Kind(
+    lambda given: isinstance(given, list | tuple | set | frozenset) and all(map(WORDS.holds, given)),
+    "the name of a node, or a list of names",
+)
 
 
 class Join(msgspec.Struct, frozen=True):
@@ -52,6 +65,9 @@ class StateGraph:
         description: str = "",
     ) -> None:
         """Make an empty graph; `schema` types the state and declares reducers."""
+        given = {"name": name, "config": config, "version": version, "description": description}
+        for field, value in given.items():
+            setting("StateGraph", field, value, _KINDS[field])
         self.config: Final = DEFAULT.merge(config) if config is not None else DEFAULT
         self.name = name or self.config.name or ""
         self.version = version
@@ -76,7 +92,7 @@ class StateGraph:
 
         It returns a new State, a mapping of changed keys, or None. `timeout` bounds one attempt.
         """
-        _check_name(name)
+        _check_name(setting("add_node", "name", name, WORDS))
         if name in self.nodes:
             raise DefinitionError(f"node {name!r} is there already", fix="Give each node a name of its own.")
         self.nodes[name] = Node(name, fn, len(self.nodes), retry, timeout)
@@ -90,8 +106,10 @@ class StateGraph:
         Edges of one source without `when` are all taken. With `when` they are tried in the order they were added, the
         first that holds is taken; one edge without `when` is then the default.
         """
+        setting("add_edge", "dst", dst, WORDS)
+        setting("add_edge", "name", name, _LABEL)
         if not isinstance(src, str):
-            return self._add_join(src, dst, when)
+            return self._add_join(setting("add_edge", "src", src, _POINTS), dst, when)
         self._check_source(src)
         self._check_target(dst)
         if when is not None and not callable(when):
@@ -134,10 +152,10 @@ class StateGraph:
 
         `targets` lists all it may return, or maps its answers to nodes.
         """
-        self._check_source(src)
+        self._check_source(setting("add_conditional_edge", "src", src, WORDS))
         made = router_of(src, router, targets)
         for target in made.targets.values():
-            self._check_target(target)
+            self._check_target(setting("add_conditional_edge", "targets", target, WORDS))
         self.routers.setdefault(src, []).append(made)
         return self
 
@@ -148,10 +166,11 @@ class StateGraph:
                 f"the entry point is {self.edges[START][0].target!r} already",
                 fix="Use add_edge(START, ...) for more.",
             )
-        return self.add_edge(START, name)
+        return self.add_edge(START, setting("set_entry_point", "name", name, WORDS))
 
     def set_exit_point(self, name: str) -> StateGraph:
         """End after this node; the same as an edge to END. Harmless when repeated."""
+        setting("set_exit_point", "name", name, WORDS)
         if any(edge.target == END for edge in self.edges.get(name, ())):
             return self
         return self.add_edge(name, END)
@@ -235,6 +254,7 @@ class StateGraph:
         """
         from holdfast.patterns.graph.factory import embedded_run  # noqa: PLC0415 - it reads this class
 
+        argument("state", state, DATA.or_none())
         result: dict[str, Any] = embedded_run(self, state or {})
         return result
 
@@ -254,8 +274,8 @@ def _hash_of(shape: tuple[Any, ...]) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _check_name(name: object) -> None:
-    if not isinstance(name, str) or not name.strip():
+def _check_name(name: str) -> None:
+    if not name.strip():
         raise DefinitionError(f"a node's name is empty: {name!r}", fix="Give each node a name.")
     if name in (START, END):
         raise DefinitionError(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Self, TypeVar
+from typing import Any, ClassVar, Final, Self, TypeVar
 
 from holdfast.errors import DefinitionError
+from holdfast.model.checks import FLAG, POSITION, WORDS, Kind, instance_of, setting
 
 C = TypeVar("C", bound="Config")
 
@@ -15,16 +16,19 @@ class Config:
     `a.merge(b)` takes from `b` what `b` was given, and the rest from `a`.
     """
 
-    _defaults: dict[str, Any] = {}  # noqa: RUF012 - each subclass has its own, never changed
+    _defaults: ClassVar[dict[str, Any]] = {}
+    _kinds: ClassVar[dict[str, Kind]] = {}
 
     def __init__(self, **given: Any) -> None:
-        """Keep the given settings; an unknown one is refused by name."""
+        """Keep the given settings; an unknown one, or one of another kind, is refused by name."""
         unknown = given.keys() - self._defaults.keys()
         if unknown:
             raise DefinitionError(
                 f"{type(self).__name__} has no setting {min(unknown)!r}",
                 fix=f"Its settings are {', '.join(self._defaults)}.",
             )
+        for name, value in given.items():
+            setting(type(self).__name__, name, value, self._kinds[name])
         self.__dict__.update(self._defaults)
         self.__dict__.update(given)
         self.__dict__["_given"] = given
@@ -70,7 +74,8 @@ class CheckpointConfig(Config):
     store: str | None
     interval: int
     preserve: bool
-    _defaults = {"store": None, "interval": 1, "preserve": True}  # noqa: RUF012
+    _defaults: ClassVar = {"store": None, "interval": 1, "preserve": True}
+    _kinds: ClassVar = {"store": WORDS.or_none(), "interval": POSITION, "preserve": FLAG}
 
 
 class GraphConfig(Config):
@@ -80,11 +85,17 @@ class GraphConfig(Config):
     observer: str
     max_iterations: int
     checkpoint: CheckpointConfig
-    _defaults = {  # noqa: RUF012
+    _defaults: ClassVar = {
         "name": None,
         "observer": "logging",
         "max_iterations": 1000,
         "checkpoint": CheckpointConfig(),
+    }
+    _kinds: ClassVar = {
+        "name": WORDS.or_none(),
+        "observer": WORDS.or_none(),
+        "max_iterations": POSITION,
+        "checkpoint": instance_of(CheckpointConfig, expected="a CheckpointConfig"),
     }
 
 

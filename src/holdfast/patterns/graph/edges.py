@@ -13,6 +13,7 @@ import msgspec
 
 from holdfast.core.program import END
 from holdfast.errors import DefinitionError
+from holdfast.model.checks import TEXT, setting
 from holdfast.model.facts import EdgeTried, readable
 from holdfast.model.state import State
 
@@ -220,7 +221,7 @@ def router_of(source: str, choose: Callable[[State], Any], targets: object) -> R
     if isinstance(targets, Mapping):
         table = dict(targets)
     elif isinstance(targets, list | tuple | set) and targets:
-        table = {target: target for target in targets}
+        table = {setting(f"the router of {source!r}", "targets", each, TEXT): each for each in targets}
     else:
         raise DefinitionError(
             f"the router of {source!r} has no targets", fix='List every node it may return: ["a", "b", END].'

@@ -10,12 +10,22 @@ from typing import Any, Final, Protocol
 from holdfast.core.embedding import embedded
 from holdfast.core.work import Blobs
 from holdfast.errors import DefinitionError
+from holdfast.model.checks import DURATION, PRIORITY, TEXT, WORDS, instance_of, setting
 from holdfast.model.ids import seconds
 from holdfast.model.schema import Params, read_params
 from holdfast.model.state import State
 from holdfast.patterns.graph.builder import StateGraph
 from holdfast.patterns.graph.configs import GraphConfig
 from holdfast.patterns.graph.program import GraphProgram
+
+_KINDS: Final = {
+    "description": WORDS,
+    "config": instance_of(GraphConfig, expected="a GraphConfig").or_none(),
+    "version": WORDS,
+    "queue": TEXT,
+    "priority": PRIORITY,
+    "timeout": DURATION.or_none(),
+}
 
 
 class WorkflowFactory(Protocol):
@@ -41,13 +51,18 @@ class GraphWorkflow:
         queue: str = "default",
         priority: int = 0,
         timeout: float | timedelta | None = None,
+        shape: str = "",
     ) -> None:
-        """Keep the factory and what every run's graph begins with."""
+        """Keep the factory and what every run's graph begins with; `shape` is the hash of a graph that is given."""
         if not callable(factory):
             raise DefinitionError(
                 f"workflow {name!r}: {factory!r} is not callable", fix="Give a workflow factory."
             )
+        given = {"description": description, "config": config, "version": version, "queue": queue}
+        for field, value in {**given, "priority": priority, "timeout": timeout}.items():
+            setting(f"workflow {name!r}", field, value, _KINDS[field])
         self.name: Final = name
+        self.shape: Final = shape
         self.factory: Final = factory
         self.description: Final = description or (factory.__doc__ or "").strip().partition("\n")[0]
         self.version: Final = version
@@ -73,6 +88,7 @@ class GraphWorkflow:
             queue=self.queue,
             priority=self.priority,
             timeout=self.timeout,
+            shape=self.shape,
         )
 
     def check(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,7 +146,12 @@ def from_graph(graph: StateGraph, name: str | None = None, description: str = ""
         return params
 
     return GraphWorkflow(
-        label, build, description or graph.description, config=graph.config, version=graph.version
+        label,
+        build,
+        description or graph.description,
+        config=graph.config,
+        version=graph.version,
+        shape=graph.hash,
     )
 
 

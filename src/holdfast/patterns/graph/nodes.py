@@ -15,11 +15,15 @@ from holdfast.core.context import StepContext
 from holdfast.core.retries import RetryPolicy
 from holdfast.core.work import Outcome
 from holdfast.errors import DefinitionError, PayloadRejected
+from holdfast.model.checks import LIMIT, instance_of, setting
 from holdfast.model.ids import seconds
 from holdfast.model.schema import Schema
 from holdfast.model.secrets import Secrets
 from holdfast.model.state import State, split_large
 from holdfast.model.values import decode, encode_map, pack
+
+_RETRY: Final = instance_of(RetryPolicy, expected="a RetryPolicy").or_none()
+_LIMIT: Final = LIMIT.or_none()
 
 
 class Node:
@@ -38,18 +42,14 @@ class Node:
         """Read the function's signature once; refuse what cannot be a node."""
         if not callable(fn):
             raise DefinitionError(f"node {name!r}: {fn!r} is not callable", fix="Give a function of (state).")
-        if retry is not None and not isinstance(retry, RetryPolicy):
-            raise DefinitionError(f"node {name!r}: retry={retry!r}", fix="Give a RetryPolicy.")
         self.name = name
         self.where = f"node {name!r}"
+        setting(self.where, "retry", retry, _RETRY)
+        setting(self.where, "timeout", timeout, _LIMIT)
         self.fn = fn
         self.order = order
         self.retry = retry
         self.timeout = None if timeout is None else seconds(timeout)
-        if self.timeout is not None and not self.timeout > 0:
-            raise DefinitionError(
-                f"node {name!r}: timeout={timeout!r}", fix="Give seconds above 0, or a timedelta."
-            )
         self.is_async, self.takes_step = _shape(name, fn)
 
 

@@ -192,6 +192,8 @@ class GraphProgram:
                     raise _conflict(key, writers[key], step)
                 state.pop(key, None)
         for key, step in reduced.items():
+            if key in writers:  # of the reduced keys only those that were deleted
+                raise _torn(key, writers[key], step)
             value = state.get(key)
             # A sum of stored lists can be stored; anything else is encoded now, lest it fails where nobody expects it.
             if type(value) is Reduced and not (
@@ -440,6 +442,11 @@ def _conflict(key: str, first: StepId, second: StepId) -> _MergeFault:
         f"Annotated[list, operator.add]"
     )
     return _MergeFault("write_conflict", message, second)
+
+
+def _torn(key: str, deleter: StepId, writer: StepId) -> _MergeFault:
+    message = f"{deleter} deleted {key!r} and {writer} wrote it in one round; do one after the other"
+    return _MergeFault("write_conflict", message, max(deleter, writer))
 
 
 class StartWork:

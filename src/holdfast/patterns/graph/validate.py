@@ -30,7 +30,7 @@ def problems(graph: StateGraph) -> list[str]:
             for name in graph.nodes
             if name in reached and ways.get(name) and name not in ending
         ]
-    return found + _defaults(graph)
+    return found + _joins(graph) + _defaults(graph)
 
 
 def _ways(graph: StateGraph) -> dict[str, set[str]]:
@@ -63,6 +63,14 @@ def _reach(ways: dict[str, set[str]], origin: str) -> set[str]:
                 seen.add(target)
                 stack.append(target)
     return seen
+
+
+def _joins(graph: StateGraph) -> list[str]:
+    return [
+        f"the join into {join.target!r} waits for {join.target!r} itself: leave it out of the list"
+        for join in graph.joins
+        if join.target in join.sources
+    ]
 
 
 def _defaults(graph: StateGraph) -> list[str]:

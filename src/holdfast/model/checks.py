@@ -1,0 +1,106 @@
+"""Checks of arguments: of which kind one must be, and the error that names it when it is something else.
+
+A caller's argument is refused with PayloadRejected, whose `field` is its name; an author's with DefinitionError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from datetime import timedelta
+from math import inf
+from typing import Any, Final, NamedTuple, TypeVar
+
+from holdfast.errors import DefinitionError, PayloadRejected
+from holdfast.model.ids import seconds
+
+T = TypeVar("T")
+
+MOST_SECONDS: Final = 100 * 365 * 86_400
+"""No wait is longer: an instant must fit into the database."""
+
+_MOST_PRIORITY: Final = 2**31
+
+
+class Kind(NamedTuple):
+    """What an argument may be: a test, and the words that end the sentence "Give …"."""
+
+    holds: Callable[[Any], bool]
+    expected: str
+
+    def or_none(self) -> Kind:
+        """Return the kind that None is of, too."""
+        return Kind(lambda given: given is None or self.holds(given), f"{self.expected}, or None")
+
+
+def argument(field: str, given: T, kind: Kind) -> T:
+    """Return what a caller gave. Raises PayloadRejected naming `field` when it is of another kind."""
+    if kind.holds(given):
+        return given
+    raise PayloadRejected(_told(field, given), field=field, fix=f"Give {kind.expected}.")
+
+
+def setting(owner: str, field: str, given: T, kind: Kind) -> T:
+    """Return what an author gave. Raises DefinitionError naming `owner` and `field` when it is of another kind."""
+    if kind.holds(given):
+        return given
+    raise DefinitionError(f"{owner}: {field}={given!r:.80} is not allowed", fix=f"Give {kind.expected}.")
+
+
+def _told(field: str, given: object) -> str:
+    """Return what is wrong. Of what a caller gave no more is shown than is of use: it may not be for messages."""
+    if given is None or isinstance(given, str | int | float):
+        return f"{field}={given!r:.80}"
+    return f"{field} is of type {type(given).__name__}"
+
+
+def instance_of(*classes: type, expected: str) -> Kind:
+    """Return the kind of everything that is an instance of one of the classes."""
+    return Kind(lambda given: isinstance(given, classes), expected)
+
+
+def whole(lowest: int, expected: str) -> Kind:
+    """Return the kind of whole numbers from `lowest` on."""
+    return Kind(lambda given: type(given) is int and given >= lowest, expected)
+
+
+def is_number(given: object) -> bool:
+    """Tell whether it is a number that can be reckoned with; True and False are none."""
+    return isinstance(given, int | float) and not isinstance(given, bool) and given == given  # noqa: PLR0124 - NaN
+
+
+def lasts(given: Any) -> float:
+    """Return a duration in seconds; what is none lasts less than nothing."""
+    if not (isinstance(given, timedelta) or is_number(given)):
+        return -1.0
+    try:
+        return seconds(given)
+    except OverflowError:
+        return inf
+
+
+def _is_text(given: object) -> bool:
+    """Tell whether it is a text that can be stored, and not empty."""
+    return isinstance(given, str) and bool(given) and given.encode(errors="ignore").decode() == given
+
+
+def _are_texts(given: object) -> bool:
+    if not isinstance(given, Collection) or isinstance(given, str | bytes | Mapping):
+        return False
+    return all(isinstance(each, str) and each for each in given)
+
+
+TEXT: Final = Kind(_is_text, "a text that is not empty")
+WORDS: Final = instance_of(str, expected="a text")
+TEXTS: Final = Kind(_are_texts, 'a list of texts, such as ["nightly"]')
+FLAG: Final = instance_of(bool, expected="True or False")
+CALLABLE: Final = Kind(callable, "a function")
+COUNT: Final = whole(1, "a whole number of at least 1")
+POSITION: Final = whole(0, "a whole number, not negative")
+PRIORITY: Final = Kind(lambda n: type(n) is int and abs(n) <= _MOST_PRIORITY, "a whole number")
+DURATION: Final = Kind(lambda d: 0 <= lasts(d) < MOST_SECONDS, "seconds or a timedelta, not negative")
+LIMIT: Final = Kind(lambda d: 0 < lasts(d) < MOST_SECONDS, "seconds above 0, or a timedelta")
+PERCENT: Final = Kind(lambda n: is_number(n) and 0 <= n <= 100, "a number from 0 to 100")  # noqa: PLR2004
+DATA: Final = Kind(
+    lambda given: isinstance(given, Mapping) and all(isinstance(key, str) for key in given),
+    'a dict with texts as keys, such as {"pages": 3}',
+)
