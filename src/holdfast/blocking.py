@@ -15,7 +15,7 @@ from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 from holdfast import engine as asynchronous
 from holdfast import run as handles
 from holdfast.core.program import Workflow
-from holdfast.errors import RequestError
+from holdfast.errors import RequestError, RunFailed
 from holdfast.model.ids import RunId
 from holdfast.registry import Registry
 
@@ -242,7 +242,11 @@ class Embedded:
 
     async def _finish(self, beginning: Awaitable[handles.Run]) -> Any:
         run = await beginning
-        result = await run.result()
+        try:
+            result = await run.result()
+        except RunFailed as error:
+            error.fix = "Mend the cause, then go on from there: graph.resume(error.run_id)"
+            raise
         await self._of.store.delete(run.id, tombstone=False)  # nobody can ask for it again
         self._of.registry.remove(run.workflow)
         return result

@@ -108,7 +108,7 @@ class Engine(Reading):
         clock: Clock | None = None,
         host: Host | None = None,
     ) -> None:
-        """Keep the settings; nothing is opened yet. `store`, `clock` and `host` are for tests."""
+        """Keep the settings; nothing is opened yet. `store`, `clock` and `host` are for tests and tools."""
         given = {
             "url": url,
             "runtime": runtime,
@@ -118,7 +118,7 @@ class Engine(Reading):
         }
         for field, value in {**given, "workers": workers, "concurrency": concurrency}.items():
             argument(field, value, _KINDS[field])
-        self.url: Final = store_url(url)
+        self.url = store_url(url)
         self.runtime = runtime or Runtime()
         self.registry = registry or registries.default
         self._host: Final = host or Host()
@@ -133,6 +133,18 @@ class Engine(Reading):
         self._opened = False
         self._parts: Assembly | None = None
         self._unlisten: Callable[[], None] | None = None
+
+    def on(self, url: str, store: Store) -> Engine:
+        """Return an engine, not open, with the settings of this one and another store; for tools."""
+        return Engine(
+            url,
+            runtime=self.runtime,
+            observers=self._given_observers,
+            secrets=self._provider,
+            registry=self.registry,
+            concurrency=self._concurrency,
+            store=store,
+        )
 
     # --- life
 

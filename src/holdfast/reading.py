@@ -25,6 +25,7 @@ from holdfast.run import Page, Run, WorkflowInfo
 from holdfast.runtime.assembly import Assembly
 from holdfast.runtime.loading import Loaded, load_run
 from holdfast.services import Runtime
+from holdfast.store.open import file_of
 from holdfast.store.port import RunQuery, Store
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ _LIMIT: Final = Kind(lambda given: type(given) is int and 1 <= given <= MOST, f"
 class Reading(ABC):
     """Waits for runs, lists them, and shows their journals as events, stages, decisions and states."""
 
+    url: str
     runtime: Runtime
     registry: Registry
     _store: Store
@@ -119,18 +121,24 @@ class Reading(ABC):
         if self.registry.find((await self._row(run)).workflow) is not None:
             state = await self.state(run)
         where = f" at {error.name}" if error.name else ""
+        what = f"run {run!r} failed{where}: {error.type}: {error.message}"
         failure = RunFailed(
-            f"run {run!r} failed{where}: {error.type}: {error.message}",
+            f"{what.rstrip('.')}. {error.fix}" if error.fix else what,
             run_id=run,
             stage=error.name,
             attempt=error.attempt,
             error=error,
             state=state,
             path=path,
-            fix=f"Mend the cause, then go on from there: holdfast resume {run}",
+            fix=f"Mend the cause, then go on from there: {self._way_on(run)}",
         )
         failure.__cause__ = self._open.feed.cause(run)
         return failure
+
+    def _way_on(self, run: RunId) -> str:
+        """Return how to resume a run: the command line does not reach what is in this process's memory."""
+        here = f"engine.resume({run!r})"
+        return here if file_of(self.url) is None else f"{here}, or on the command line: holdfast resume {run}"
 
     async def _row(self, run: RunId) -> RunRow:
         self._open  # noqa: B018 - raises when the engine is closed

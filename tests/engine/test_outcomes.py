@@ -57,7 +57,7 @@ async def test_a_failure_carries_all_that_is_known(engine: Engine) -> None:
     assert failure.state == {"m": 0, "n": 1}, "the last good state"
     assert failure.__cause__ is error
     assert failure.code == "run_failed"
-    assert f"resume {run.id}" in failure.fix
+    assert f"resume('{run.id}')" in failure.fix
     assert (failure.error.type, failure.error.message) == (f"{__name__}.Broken", "the scanner is on fire")
     assert "raise error" in failure.error.traceback
     assert "the scanner is on fire" in str(failure)
@@ -65,6 +65,28 @@ async def test_a_failure_carries_all_that_is_known(engine: Engine) -> None:
     assert run.status is RunStatus.FAILED
     assert run.error is not None
     assert run.error.message == "the scanner is on fire"
+
+
+async def test_what_a_node_is_advised_to_do_is_told_with_the_failure(engine: Engine) -> None:
+    run = await engine.start(sequence("advised", node=lambda _: {"n": object()}))
+    with pytest.raises(RunFailed) as caught:
+        await run.result()
+    failure = caught.value
+    assert failure.error.fix.startswith("Store its data")
+    assert str(failure).endswith(f"which cannot be stored. {failure.error.fix}")
+    in_memory = engine.url.endswith(":memory:")
+    assert f"engine.resume('{run.id}')" in failure.fix
+    assert ("holdfast resume" in failure.fix) is not in_memory
+
+
+def test_a_graph_without_an_engine_says_how_it_goes_on() -> None:
+    mended: list[bool] = []
+    graph = sequence("alone", node=lambda _: {"n": 1} if mended else 1 / 0)
+    with pytest.raises(RunFailed) as caught:
+        graph.execute()
+    assert caught.value.fix == "Mend the cause, then go on from there: graph.resume(error.run_id)"
+    mended.append(True)
+    assert graph.resume(caught.value.run_id) == {"n": 1}
 
 
 async def test_the_result_can_be_had_again_and_by_others(url: str, open_engine: OpenEngine) -> None:
@@ -260,6 +282,23 @@ async def test_a_node_that_holds_the_loop_is_told_of_and_the_lease_is_kept(
     (message,) = [record.getMessage() for record in caplog.records if "event loop" in record.getMessage()]
     assert "node#1" in message
     assert "plain `def`" in message
+
+
+async def test_a_task_of_the_user_that_holds_the_loop_is_not_taken_for_a_step(
+    url: str, open_engine: OpenEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    await open_engine(url)
+    current = asyncio.current_task()
+    assert current is not None
+    current.set_name("my-main")
+    end = time.monotonic() + 10
+    with caplog.at_level(logging.WARNING, "holdfast"):
+        while "has held the event loop" not in caplog.text and time.monotonic() < end:
+            time.sleep(0.01)  # noqa: ASYNC251 - just that is what is tried
+    (message,) = [record.getMessage() for record in caplog.records if "event loop" in record.getMessage()]
+    assert message.startswith("the task 'my-main', which is no step, has held the event loop")
+    assert "asyncio.to_thread" in message
+    assert "plain `def`" not in message
 
 
 async def test_a_failing_node_lets_the_others_of_its_round_end(engine: Engine) -> None:

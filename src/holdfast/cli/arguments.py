@@ -109,6 +109,6 @@ def seconds_of(text: str | None, option: str) -> float | None:
         seconds = float(number) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[unit]
     except (ValueError, KeyError):
         seconds = -1.0
-    if not 0 < seconds < float("inf"):
+    if not 0 <= seconds < float("inf"):
         raise UsageError(f"{option} {text!r} is no duration", fix="Write seconds, or 90s, 15m, 2h.")
     return seconds

@@ -10,7 +10,7 @@ from typing import Final
 
 from holdfast.cli import hints
 from holdfast.cli.access import client
-from holdfast.cli.failures import DONE, FAILED, INTERRUPTED, Interrupted, RunNotEnded
+from holdfast.cli.failures import DONE, FAILED, INTERRUPTED, Interrupted, OutputFailed, RunNotEnded
 from holdfast.cli.family import FamilyStore
 from holdfast.cli.following import follow, watch
 from holdfast.cli.formats import between, duration, plural, pretty
@@ -26,6 +26,13 @@ from holdfast.run import Run
 from holdfast.store.open import open_store
 
 GRACE: Final = 3.0
+
+_BEGINNINGS: Final = {
+    RunStatus.COMPLETED: "has completed already",
+    RunStatus.FAILED: "has failed already",
+    RunStatus.CANCELLED: "was cancelled already",
+}
+"""What is said of a run that had ended before it was asked for."""
 
 Begin = Callable[[Engine, FamilyStore], Awaitable[tuple[Run, bool]]]
 """Starts or resumes the run; tells with it whether it had a history before."""
@@ -58,6 +65,10 @@ class Drive:
             except Interrupted:
                 await self._close()
                 return await self._interrupted()
+            except (BrokenPipeError, OutputFailed) as error:
+                await self._engine.close(grace=self._grace)
+                await self._unheard(error)
+                raise
             finally:
                 await self._engine.close(grace=self._grace)
 
@@ -66,7 +77,8 @@ class Drive:
         run, has_history = await self._begin(engine, self._family)
         self._run, self._view = run, RunView(run.id, run.workflow)
         if not self._out.json:
-            self._out.say("run ", (run.id, "bold"), "  goes on" if has_history else "")
+            begins = _BEGINNINGS.get(run.status, "goes on") if has_history else ""
+            self._out.say("run ", (run.id, "bold"), f"  {begins}" if begins else "")
         with screen_for(self._out, self._view) as screen:
             await (follow if has_history else watch)(engine, run, screen)
         await run.refresh()
@@ -116,9 +128,28 @@ class Drive:
             self._farewell()
         return INTERRUPTED
 
+    async def _unheard(self, error: BrokenPipeError | OutputFailed) -> None:
+        """Tell on stderr how to go on: nobody reads stdout any more."""
+        if self._run is None or await self._ended():
+            return
+        gone = self._in_memory
+        if isinstance(error, OutputFailed):
+            error.fix += "" if gone else f" The run goes on with: {self._command(self._run)}"
+            return
+        with contextlib.suppress(OSError):
+            what = "the reader of the output is gone"
+            if gone:
+                self._out.warn(f"{what}; the run was in memory and is gone, too")
+            else:
+                self._out.failure(RunNotEnded(f"{what}; nothing is lost", fix=self._command(self._run)))
+
+    @property
+    def _in_memory(self) -> bool:
+        return self._engine.url.endswith(":memory:")
+
     async def _ended(self) -> bool:
         assert self._run is not None  # noqa: S101 - asked only when there is one
-        if self._engine.url.endswith(":memory:"):
+        if self._in_memory:
             return False
         with contextlib.suppress(HoldfastError):
             async with client(self._engine.url) as engine:
@@ -126,7 +157,7 @@ class Drive:
         return False
 
     def _farewell(self) -> None:
-        if self._run is not None and self._engine.url.endswith(":memory:"):
+        if self._run is not None and self._in_memory:
             self._leave("interrupted; the run was in memory and is gone", None)
         elif self._run is not None:
             self._leave("interrupted; nothing is lost", self._run)

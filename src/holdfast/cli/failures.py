@@ -22,12 +22,21 @@ WRONG_USE: Final = 2
 NOT_FOUND: Final = 3
 STORE: Final = 4
 INTERRUPTED: Final = 130
+READER_GONE: Final = 141
+"""What a shell says of a program that the signal of a closed pipe ended."""
 
 
 class UsageError(RequestError):
     """The command line is not understood."""
 
     code = "wrong_use"
+
+
+class OutputFailed(UsageError):
+    """Standard output cannot be written."""
+
+    code = "output_failed"
+    default_fix = "Write to where there is room, or to /dev/null."
 
 
 class ModuleNotThere(RequestError, LookupError):

@@ -26,6 +26,7 @@ from holdfast.patterns.graph.builder import StateGraph
 from holdfast.registry import Registry, as_workflow
 from holdfast.services import Runtime
 from holdfast.settings import store_url
+from holdfast.store.port import Store
 
 _EXAMPLE: Final = "Give it as MODULE:WORKFLOW, as in shop.flows:checkout or flows.py:checkout."
 
@@ -53,19 +54,11 @@ class App:
         """Return the store's URL: the given one, else that of the module's engine, else the default."""
         return store_url(given) if given is not None or self.engine is None else self.engine.url
 
-    def make_engine(self, url: str | None, store: Any) -> Engine:
+    def make_engine(self, url: str | None, store: Store) -> Engine:
         """Return an engine on `store` with everything else as the module's engine has it."""
-        options: dict[str, Any] = {
-            "runtime": self.runtime,
-            "registry": self.registry,
-            "store": store,
-            "observers": (),
-        }
         if self.engine is not None:
-            given = vars(self.engine)
-            options |= {"observers": given["_given_observers"], "secrets": given["_provider"]}
-            options["concurrency"] = given["_concurrency"]
-        return Engine(self.url(url), **options)
+            return self.engine.on(self.url(url), store)
+        return Engine(self.url(url), runtime=self.runtime, registry=self.registry, observers=(), store=store)
 
     @property
     def spec(self) -> str:

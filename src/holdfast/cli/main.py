@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Final
 
 import holdfast
-from holdfast.cli.failures import DONE, WRONG_USE, UsageError, exit_code
+from holdfast.cli.failures import DONE, READER_GONE, WRONG_USE, OutputFailed, UsageError, exit_code
 from holdfast.cli.output import Output
 from holdfast.cli.parser import handler_of, make_parser
 
@@ -21,26 +21,36 @@ _COMMON: Final = {"url": None, "json": False, "no_color": False, "traceback": Fa
 def main(words: Sequence[str] | None = None) -> int:
     """Carry out a command line, that of the process when none is given, and return the exit code."""
     words = sys.argv[1:] if words is None else list(words)
+    if sys.stderr is None:  # the caller closed it
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115 - until the process ends
+    if sys.stdout is None:  # what is opened next would take its place
+        sys.stderr.write("error: standard output is closed\nfix: Leave it open, or write > /dev/null.\n")
+        return WRONG_USE
     # Before the words are understood an error must be told already.
     out = Output(json="--json" in words, traceback="--traceback" in words, color="--no-color" not in words)
     try:
-        return _carry_out(words, out)
-    except SystemExit as end:  # argparse: --help, --version
-        return end.code if isinstance(end.code, int) else DONE
+        code = _carry_out(words, out)
+        out.flush()
     except BrokenPipeError:
         _drop_stdout()
-        return DONE
+        return READER_GONE
     except KeyboardInterrupt as interrupt:
         return exit_code(interrupt)
     except Exception as error:  # noqa: BLE001 - whatever it is, people get a message
-        with contextlib.suppress(BrokenPipeError):
+        if isinstance(error, OutputFailed):
+            _drop_stdout()
+        with contextlib.suppress(OSError):
             out.failure(error)
         return exit_code(error)
+    return code
 
 
 def _carry_out(words: Sequence[str], out: Output) -> int:
     parser = make_parser(holdfast.__version__)
-    args = Namespace(**{**_COMMON, **vars(parser.parse_args(words))})
+    try:
+        args = Namespace(**{**_COMMON, **vars(parser.parse_args(words))})
+    except SystemExit as end:  # argparse: --help, --version
+        return end.code if isinstance(end.code, int) else DONE
     if args.command is None:
         if args.json:
             raise UsageError("no command", fix="List the commands with `holdfast --help`.")
@@ -52,8 +62,6 @@ def _carry_out(words: Sequence[str], out: Output) -> int:
     module, _, function = handler_of(args.command).partition(":")
     command = getattr(import_module(f"holdfast.cli.commands.{module}"), function)
     code: int = command(args, out)
-    with contextlib.suppress(ValueError):
-        sys.stdout.flush()
     return code
 
 

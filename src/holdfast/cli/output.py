@@ -12,11 +12,11 @@ import sys
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
-from holdfast.cli.failures import as_json, explain
+from holdfast.cli.failures import OutputFailed, as_json, explain
 from holdfast.cli.marks import allow_plain_terminals
 from holdfast.model.event import to_json
 
@@ -39,6 +39,34 @@ _CONTROLS: Final = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)], 
 """All but tab and newline."""
 
 
+class _Stdout:
+    """Standard output; what keeps it from being written is told as that, but for a reader that is gone."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with _told():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with _told():
+            self._stream.flush()
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputFailed(f"standard output cannot be written: {error.strerror}") from error
+
+
 class Output:
     """Where this invocation writes, and how."""
 
@@ -47,7 +75,7 @@ class Output:
         self.json: Final = json
         self.traceback: Final = traceback
         self._color: Final = color
-        self._stdout: Final = sys.stdout
+        self._stdout: Final = cast("IO[str]", _Stdout(sys.stdout))
         self._stderr: Final = sys.stderr
         for stream in (self._stdout, self._stderr):
             with contextlib.suppress(AttributeError, ValueError):
@@ -71,9 +99,14 @@ class Output:
     def _console(self, file: IO[str]) -> Console:
         from rich.console import Console
 
+        class Plain(Console):
+            def on_broken_pipe(self) -> None:
+                """Leave it to the command what to do, where rich would end the process."""
+                raise BrokenPipeError
+
         width = None if file.isatty() or "COLUMNS" in os.environ else _UNBOUNDED
         color = None if self._color else True
-        return Console(file=file, width=width, no_color=color, highlight=False, markup=False, emoji=False)
+        return Plain(file=file, width=width, no_color=color, highlight=False, markup=False, emoji=False)
 
     @contextlib.contextmanager
     def clean(self) -> Iterator[None]:
@@ -89,6 +122,11 @@ class Output:
         if self.lively:
             self._stdout.write("\n\x1b[?25h")
             self.__dict__.pop("console", None)  # the old one would draw its picture again
+
+    def flush(self) -> None:
+        """Have everything written. Raises BrokenPipeError, OutputFailed."""
+        with contextlib.suppress(ValueError):
+            self._stdout.flush()
 
     # --- JSON
 

@@ -85,7 +85,8 @@ class Decision:
 def error_data(error: ErrorInfo) -> dict[str, Any]:
     """Return an error as events and JSON show it. Where it happened is said beside it."""
     shown = {"code": error.code, "type": error.type, "message": error.message}
-    return shown | {"traceback": error.traceback} if error.traceback else shown
+    more = {"fix": error.fix, "traceback": error.traceback}
+    return shown | {name: text for name, text in more.items() if text}
 
 
 def _shown(record: Attempt | Stage | Decision) -> dict[str, Any]:

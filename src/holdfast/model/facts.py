@@ -21,7 +21,7 @@ FORMAT: Final = 1
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """An error as it is kept: a stable code, the type's name, the message, and the traceback's text."""
+    """An error as it is kept: a stable code, the type's name, the message, what to do, and the traceback's text."""
 
     code: str
     message: str
@@ -30,6 +30,7 @@ class ErrorInfo(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     step: StepId = ""
     name: str = ""
     attempt: int = 0
+    fix: str = ""
 
 
 def readable(text: str) -> str:

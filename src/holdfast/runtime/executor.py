@@ -385,6 +385,7 @@ def error_info(error: BaseException, step: OpenStep, scrub: Callable[[str], str]
         step=step.step,
         name=step.name,
         attempt=step.attempt,
+        fix=facts.readable(scrub(error.fix))[:MESSAGE_LIMIT] if isinstance(error, HoldfastError) else "",
     )
 
 

@@ -29,7 +29,7 @@ class Watched(Protocol):
         """Call on the loop, from any thread."""
 
     def doing(self) -> str:
-        """Return the name of the task that runs on the loop now."""
+        """Return the name of the task that runs on the loop now; empty when it is none."""
 
 
 class Watch:
@@ -64,9 +64,8 @@ class Watch:
             blocked = not self._turned.wait(BLOCKED_SECONDS)
             if blocked and not told and not self._stop.is_set():
                 logger.warning(
-                    "step %s has held the event loop for over a second: every run of this process waits for it; "
-                    "make its function a plain `def`, which runs in a thread of its own",
-                    self._worker.doing(),
+                    "%s has held the event loop for over a second: every run of this process waits for it; %s",
+                    *_blame(self._worker.doing()),
                 )
             told = blocked
 
@@ -78,3 +77,16 @@ class Watch:
             return
         if not kept:
             self._worker.on_loop(self._worker.lost_lease)
+
+
+def _blame(task: str) -> tuple[str, str]:
+    """Return what holds the loop, and what to do. The names of our tasks tell: those of steps have a number."""
+    if "#" in task:
+        return f"step {task}", "make its function a plain `def`, which runs in a thread of its own"
+    if task.startswith("run "):
+        return (
+            f"code that decides for {task}",
+            "move what is slow in a predicate, router or factory into a node",
+        )
+    what = f"the task {task!r}, which is no step," if task else "a callback of the loop"
+    return what, "give what blocks there to asyncio.to_thread, or await it"

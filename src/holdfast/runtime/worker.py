@@ -404,9 +404,9 @@ class Worker:
             self._loop.call_soon_threadsafe(call)
 
     def doing(self) -> str:
-        """Return the name of the task that runs on the loop now; called from the watch's thread."""
+        """Return the name of the task that runs on the loop now, if any; called from the watch's thread."""
         task = asyncio.current_task(self._loop)
-        return task.get_name() if task is not None else "a callback"
+        return task.get_name() if task is not None else ""
 
 
 def _missing(names: Sequence[str], known: Mapping[str, str]) -> tuple[str, ...]:

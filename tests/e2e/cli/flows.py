@@ -102,6 +102,7 @@ async def slow_whispers(state: State, step: StepContext) -> dict[str, Any]:
 
 
 two_steps("slow", slow)
+two_steps("unstorable", lambda _: {"handle": object()})
 two_steps("fails", fails)
 two_steps("flaky", fails, RetryPolicy(attempts=2, backoff=0.05))
 two_steps("stubborn", stubborn)

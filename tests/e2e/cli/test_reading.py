@@ -160,7 +160,7 @@ def test_result_of_a_run_that_goes_on_wants_to_be_waited_for(call: Call) -> None
     assert "fix: Wait for it with --wait." in early.err
     late = call("result", "new", "--timeout", "0.1")
     assert late.code == 2
-    assert "has not ended within 0.1" in late.err
+    assert "has not ended within 0.1 s" in late.err
 
 
 @pytest.mark.usefixtures("ended")

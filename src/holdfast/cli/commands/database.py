@@ -13,13 +13,16 @@ from holdfast.cli.formats import plural, size
 from holdfast.cli.marks import MARKS
 from holdfast.cli.output import Output
 from holdfast.engine import Engine
-from holdfast.errors import SchemaTooNew, SchemaTooOld, StoreError
+from holdfast.errors import SchemaTooNew, SchemaTooOld, StoreDamaged, StoreError
 from holdfast.model.run import RunStatus
 from holdfast.settings import store_url
 from holdfast.store.open import file_of, schema_of
 
 LISTED: Final = 10
 """Faults that are told."""
+
+
+_RESTORE: Final = "Restore it from a backup."
 
 
 class DatabaseDamaged(StoreError):
@@ -81,13 +84,16 @@ def _show_status(out: Output, state: dict[str, Any]) -> None:
 
 
 async def _check(url: str, out: Output) -> int:
-    async with client(url) as engine:
-        faults = list(await engine.store.check())
+    try:
+        async with client(url) as engine:
+            faults = list(await engine.store.check())
+    except StoreDamaged as error:  # which advises what is being done here
+        raise DatabaseDamaged(error.message, fix=_RESTORE) from error
     if out.json:
         out.document({"url": url, "sound": not faults, "faults": faults})
     if faults:
         listed = "; ".join(faults[:LISTED]) + ("; …" if len(faults) > LISTED else "")
-        raise DatabaseDamaged(f"the database is damaged: {listed}", fix="Restore it from a backup.")
+        raise DatabaseDamaged(f"the database is damaged: {listed}", fix=_RESTORE)
     if not out.json:
         out.say(("✓ sound", "green"), f"  {url}")
     return DONE

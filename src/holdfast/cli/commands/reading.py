@@ -153,7 +153,7 @@ async def _result(args: Namespace, out: Output) -> int:
             raise
         except TimeoutError:
             raise InvalidStatus(
-                f"run {run.id} has not ended within {args.timeout}", fix="Wait longer; the run goes on."
+                f"run {run.id} has not ended within {timeout:g} s", fix="Wait longer; the run goes on."
             ) from None
         if out.json:
             out.document(value)
