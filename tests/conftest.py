@@ -12,6 +12,8 @@ import pytest
 from holdfast import Engine
 from holdfast.registry import Registry
 
+pytest_plugins = ["tests.servers.fixtures"]
+
 OpenEngine = Callable[..., Awaitable[Engine]]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -389,10 +389,6 @@ class TestUrls:
             open_store(url)
         assert "sqlite:///" in caught.value.fix
 
-    def test_postgres_is_not_there_yet(self) -> None:
-        with pytest.raises(StoreUnavailable, match="no PostgreSQL store yet"):
-            open_store("postgresql://user:secret@host/db")
-
     def test_passwords_are_not_shown(self) -> None:
         with pytest.raises(RequestError) as caught:
             open_store("mysql://user:secret@host/db")

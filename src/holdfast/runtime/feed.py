@@ -173,8 +173,8 @@ class Source(Protocol):
     async def journal(self, run: RunId, after: int = 0, limit: int = 1000) -> Sequence[JournalRow]:
         """Return the commits of a run that hold facts at positions greater than `after`."""
 
-    async def tail(self, worker: WorkerId, after: int, limit: int = 1000) -> Sequence[JournalRow]:
-        """Return the commits that a worker made, with a greater `seq`."""
+    async def tail(self, worker: WorkerId, after: str, limit: int = 1000) -> Sequence[JournalRow]:
+        """Return the commits that a worker made, after the one with that cursor."""
 
     async def blobs(self, run: RunId) -> Mapping[str, bytes]:
         """Return a run's large values."""
@@ -263,7 +263,7 @@ class Cursor:
                 self._pass(fresh[start : start + BATCH])
                 await asyncio.sleep(0)
             if rows:
-                after, waited = rows[-1].seq, 0.0
+                after, waited = rows[-1].cursor, 0.0
             if entries:
                 last = entries[-1].key
             if self._meets(last, exhausted=not rows):
@@ -286,20 +286,20 @@ class Cursor:
         number = self._feed.keys().get(last)
         return number is not None and (exhausted or number >= (self._feed.oldest + self._feed.head) // 2)
 
-    async def _anchor(self) -> int | None:
-        """Return a `seq` up to which the reader has had everything; None when the store knows none any more."""
+    async def _anchor(self) -> str | None:
+        """Return a cursor up to which the reader has had everything; None when the store knows none any more."""
         if self._knows_all and len(self._recent) < OVERLAP:
-            return 0
+            return ""
         for run, position in list(self._recent)[-OVERLAP:]:
             rows = await self._journal(run, position)
             if rows:
-                return rows[0].seq
+                return rows[0].cursor
         return None
 
     async def _journal(self, run: RunId, position: int) -> Sequence[JournalRow]:
         return await patiently(lambda: self._store.journal(run, position - 1, 1))
 
-    async def _tail(self, after: int) -> Sequence[JournalRow]:
+    async def _tail(self, after: str) -> Sequence[JournalRow]:
         return await patiently(lambda: self._store.tail(self._worker, after, PAGE))
 
 

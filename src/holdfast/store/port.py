@@ -40,10 +40,10 @@ class JournalRow(msgspec.Struct, frozen=True):
     """One commit in the journal: the position of its first fact, how many facts it holds, and the facts as JSON.
 
     Positions count from 1, so what was committed at position n (n facts before it) is the row with position n + 1.
-    `seq` orders the commits of all runs of this database and is never used twice.
+    `cursor` says where it stands among the commits of all runs; only its store can read it.
     """
 
-    seq: int
+    cursor: str
     run: RunId
     position: int
     count: int
@@ -241,8 +241,18 @@ class Store(Protocol):
     async def journal(self, run: RunId, after: int = 0, limit: int = 1000) -> Sequence[JournalRow]:
         """Return the commits that hold facts at positions greater than `after`, in order (positions count from 1)."""
 
-    async def tail(self, worker: WorkerId, after: int, limit: int = 1000) -> Sequence[JournalRow]:
-        """Return the commits that the worker made, with a greater `seq`, in order."""
+    async def tail(self, worker: WorkerId, after: str, limit: int = 1000) -> Sequence[JournalRow]:
+        """Return the commits that the worker made after the one with that cursor, all for "", in order.
+
+        A commit that is acknowledged is there at once, and none appears later before one that was returned.
+        """
+
+    async def commits_after(self, after: str, limit: int = 1000) -> Sequence[JournalRow]:
+        """Return the commits of all runs after the one with that cursor, all for "", in one order for all readers.
+
+        None appears later before one that was returned; so a commit may be held back while transactions that began
+        before it go on, here of any program on the same server. Those of one run come in the order of their positions.
+        """
 
     async def blobs(self, run: RunId) -> Mapping[str, bytes]:
         """Return the run's large values by hash."""

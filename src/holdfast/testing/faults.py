@@ -430,9 +430,13 @@ class FaultyStore:
         """As the port says."""
         return await self._read(lambda: self._inner.journal(run, after, limit))
 
-    async def tail(self, worker: WorkerId, after: int, limit: int = 1000) -> Sequence[JournalRow]:
+    async def tail(self, worker: WorkerId, after: str, limit: int = 1000) -> Sequence[JournalRow]:
         """As the port says."""
         return await self._read(lambda: self._inner.tail(worker, after, limit))
+
+    async def commits_after(self, after: str, limit: int = 1000) -> Sequence[JournalRow]:
+        """As the port says."""
+        return await self._read(lambda: self._inner.commits_after(after, limit))
 
     async def blobs(self, run: RunId) -> Mapping[str, bytes]:
         """As the port says."""

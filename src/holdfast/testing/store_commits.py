@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from holdfast.errors import StoreError
 from holdfast.model import facts
 from holdfast.model.commit import Commit, Committed, Conflict, Deliver, Dequeue, Enqueue
 from holdfast.model.run import Progress, RunStatus
-from holdfast.store.port import Fold, RunQuery, Store, Stored
+from holdfast.store.port import Fold, JournalRow, RunQuery, Store, Stored
 from holdfast.testing.store_cases import (
     COMPLETED,
     FAILED,
@@ -29,6 +30,14 @@ from holdfast.testing.store_cases import (
     opening,
     run_of,
 )
+
+
+async def commits_after(store: Store, cursor: str, count: int) -> Sequence[JournalRow]:
+    """Return so many commits of all runs, as soon as the store shows them: foreign transactions may hold them back."""
+    while len(rows := await store.commits_after(cursor)) < count:  # noqa: ASYNC110 - these tell us nothing
+        await asyncio.sleep(0.01)
+    assert len(rows) == count
+    return rows
 
 
 class CommitContract:
@@ -211,7 +220,7 @@ class JournalContract:
         first, second = await store.journal("r")
         assert (first.position, first.count, second.position, second.count) == (1, 1, 2, 2)
         assert (second.run, second.at, second.worker) == ("r", NOON + 5, "holder")
-        assert second.seq > first.seq
+        assert second.cursor != first.cursor
         assert second.facts == facts.Journal.encode(two)
         assert facts.Journal.decode(second.facts) == two
 
@@ -228,23 +237,46 @@ class JournalContract:
         assert await store.journal("unknown") == []
 
     async def test_the_tail_holds_one_workers_commits(self, store: Store) -> None:
-        """In the order of `seq`, over all runs."""
+        """In one order, over all runs."""
         await opened(store, "a", "b")
         await store.commit(
             [going_on("a", 1, worker="x"), going_on("b", 1, worker="y"), going_on("b", 2, worker="x")]
         )
-        rows = await store.tail("x", 0)
+        rows = await store.tail("x", "")
         assert [(row.run, row.position) for row in rows] == [("a", 2), ("b", 3)]
-        assert [row.run for row in await store.tail("x", rows[0].seq)] == ["b"]
-        assert [row.run for row in await store.tail("x", 0, 1)] == ["a"]
+        assert [row.run for row in await store.tail("x", rows[0].cursor)] == ["b"]
+        assert [row.run for row in await store.tail("x", "", 1)] == ["a"]
+
+    async def test_all_commits_are_read_in_one_order(self, store: Store) -> None:
+        """By the page, whoever made them; those of a run as they stand in its journal."""
+        await opened(store, "a", "b")
+        for position in (1, 2):
+            await store.commit([going_on(run, position, worker=run) for run in "ba"])
+        rows = await commits_after(store, "", 6)
+        assert sorted((row.run, row.position) for row in rows) == [
+            (run, at) for run in "ab" for at in (1, 2, 3)
+        ]
+        assert [row.position for row in rows if row.run == "a"] == [1, 2, 3]
+        seen: list[JournalRow] = []
+        while page := await store.commits_after(seen[-1].cursor if seen else "", 1):
+            seen += page
+        assert seen == rows
+
+    async def test_cursors_never_come_back(self, store: Store) -> None:
+        """A reader of all commits that saw one of a deleted run must see the next one."""
+        await store.commit([opening("gone", status=COMPLETED)])
+        (seen,) = await commits_after(store, "", 1)
+        await store.delete("gone")
+        await opened(store, "next")
+        assert [row.run for row in await commits_after(store, seen.cursor, 1)] == ["next"]
 
     async def test_numbers_in_the_tail_never_come_back(self, store: Store) -> None:
         """A reader that saw a commit of a deleted run must see the next one."""
         await store.commit([opening("gone", status=COMPLETED)])
-        (seen,) = await store.tail("starter", 0)
+        (seen,) = await store.tail("starter", "")
         await store.delete("gone")
         await opened(store, "next")
-        assert [row.run for row in await store.tail("starter", seen.seq)] == ["next"]
+        assert [row.run for row in await store.tail("starter", seen.cursor)] == ["next"]
 
     async def test_load_returns_all_that_a_driver_needs(self, store: Store) -> None:
         """The newest fold of that program and only the journal after it; with no such fold, all of it."""

@@ -270,7 +270,7 @@ class Far:
     def __init__(self, published: Sequence[Key], chance: random.Random, distance: int) -> None:
         order = sorted(range(len(published)), key=lambda n: n + chance.uniform(0, distance))
         self.rows = [
-            JournalRow(seq, run, end, 1, 1, "w1", facts.Journal.encode(commit(run, end - 1).facts))
+            JournalRow(str(seq), run, end, 1, 1, "w1", facts.Journal.encode(commit(run, end - 1).facts))
             for seq, (run, end) in enumerate((published[n] for n in order), 1)
         ]
         self.shown = len(published) // 2
@@ -279,13 +279,13 @@ class Far:
     async def journal(self, run: str, after: int = 0, limit: int = 1000) -> Sequence[JournalRow]:
         return [row for row in self.rows if row.run == run and row.position > after][:limit]
 
-    async def tail(self, worker: str, after: int, limit: int = 1000) -> Sequence[JournalRow]:
+    async def tail(self, worker: str, after: str, limit: int = 1000) -> Sequence[JournalRow]:
         await asyncio.sleep(0)
         if self.failures:
             self.failures -= 1
             raise StoreUnavailable
         self.shown = min(self.shown + 20, len(self.rows))
-        return self.rows[after : self.shown][:limit]
+        return self.rows[int(after or 0) : self.shown][:limit]
 
     async def blobs(self, run: str) -> Mapping[str, bytes]:
         return {}

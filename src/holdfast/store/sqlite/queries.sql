@@ -170,15 +170,19 @@ INSERT OR REPLACE INTO tombstones (run, at) VALUES (?, ?)
 SELECT position, hash, data FROM checkpoints WHERE run = ? AND hash = ? ORDER BY position DESC LIMIT 1
 
 -- journal_select: the commits of a run that hold facts after a position
-SELECT seq, run, position, count, at, worker, CAST(facts AS BLOB) FROM journal
+SELECT CAST(seq AS TEXT), run, position, count, at, worker, CAST(facts AS BLOB) FROM journal
 WHERE run = ?
     AND position >= coalesce((SELECT max(position) FROM journal WHERE run = ? AND position <= ? + 1), 0)
     AND position + count > ? + 1
 ORDER BY position LIMIT ?
 
 -- journal_tail: the commits of a worker
-SELECT seq, run, position, count, at, worker, CAST(facts AS BLOB) FROM journal
+SELECT CAST(seq AS TEXT), run, position, count, at, worker, CAST(facts AS BLOB) FROM journal
 WHERE worker = ? AND seq > ? ORDER BY seq LIMIT ?
+
+-- journal_after: the commits of all runs; one writes at a time, so `seq` rises as they become visible
+SELECT CAST(seq AS TEXT), run, position, count, at, worker, CAST(facts AS BLOB) FROM journal
+WHERE seq > ? ORDER BY seq LIMIT ?
 
 -- journal_last: the newest commit of all runs
 SELECT coalesce(max(seq), 0) FROM journal

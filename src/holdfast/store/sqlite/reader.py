@@ -5,13 +5,14 @@ from __future__ import annotations
 import heapq
 import itertools
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 from holdfast.model.ids import Instant, RunId, WorkerId
-from holdfast.model.run import RunRow, RunStatus
+from holdfast.model.run import RunRow
 from holdfast.store import codec
+from holdfast.store.listing import choose, statuses
 from holdfast.store.port import Fold, InboxRow, JournalRow, RunQuery, Stored, WorkerRow
 from holdfast.store.sqlite.queries import SQL
 
@@ -78,6 +79,11 @@ def read_tail(database: sqlite3.Connection, worker: WorkerId, after: int, limit:
     return [JournalRow(*row) for row in database.execute(SQL["journal_tail"], (worker, after, limit))]
 
 
+def read_after(database: sqlite3.Connection, after: int, limit: int) -> list[JournalRow]:
+    """Return the commits of all runs."""
+    return [JournalRow(*row) for row in database.execute(SQL["journal_after"], (after, limit))]
+
+
 def last_seq(database: sqlite3.Connection) -> int:
     """Return the number of the newest commit of all runs."""
     (seq,) = database.execute(SQL["journal_last"]).fetchone()
@@ -123,10 +129,11 @@ def find_runs(database: sqlite3.Connection, query: RunQuery) -> list[RunRow]:
     way = "ASC" if query.ascending else "DESC"
     found = []
     with snapshot(database):
-        for status in _statuses(query):
-            where, values, at, id_ = _filter(query, status, cursor=True)
-            sql = f"{SQL['run_list']}{where} ORDER BY {at} {way}, {id_} {way} LIMIT ?"
-            found.append([codec.run_row(row) for row in database.execute(sql, (*values, query.limit))])
+        for status in statuses(query):
+            chosen = choose(query, status, "run_tags", paged=True)
+            sql = f"{SQL['run_list']}{chosen.where} ORDER BY {chosen.at} {way}, {chosen.id} {way} LIMIT ?"
+            rows = database.execute(sql, (*chosen.values, query.limit))
+            found.append([codec.run_row(row) for row in rows])
     merged = heapq.merge(*found, key=lambda row: (row.created_at, row.id), reverse=not query.ascending)
     return list(itertools.islice(merged, query.limit))
 
@@ -135,9 +142,9 @@ def count_runs(database: sqlite3.Connection, query: RunQuery) -> int:
     """Return how many runs match."""
     total = 0
     with snapshot(database):
-        for status in _statuses(query):
-            where, values, _, _ = _filter(query, status, cursor=False)
-            (count,) = database.execute(SQL["run_count"] + where, values).fetchone()
+        for status in statuses(query):
+            chosen = choose(query, status, "run_tags", paged=False)
+            (count,) = database.execute(SQL["run_count"] + chosen.where, chosen.values).fetchone()
             total += count
     return total
 
@@ -152,41 +159,3 @@ def find_faults(database: sqlite3.Connection) -> list[str]:
     return faults + [
         f"run {run}: its journal has a gap" for (run,) in database.execute(SQL["journal_broken"])
     ]
-
-
-def _statuses(query: RunQuery) -> Sequence[RunStatus | None]:
-    """Return the statuses to read one by one. A workflow alone is indexed by status, too, hence all of them."""
-    if query.status:
-        return sorted(query.status)
-    return list(RunStatus) if query.workflow is not None and not query.tags else [None]
-
-
-def _filter(query: RunQuery, status: RunStatus | None, *, cursor: bool) -> tuple[str, list[Any], str, str]:
-    """Return the conditions, their values, and the columns to sort by: those of the index that is walked.
-
-    The texts are constants; only values come from the query.
-    """
-    join, at, id_ = "", "r.created_at", "r.id"
-    clauses: list[str] = []
-    values: list[Any] = []
-
-    def add(clause: str, *given: Any) -> None:
-        clauses.append(clause)
-        values.extend(given)
-
-    if query.tags:
-        join, at, id_ = " JOIN run_tags AS first ON first.run = r.id", "first.created_at", "first.run"
-        add("first.tag = ?", query.tags[0])
-    for tag in query.tags[1:]:
-        add("EXISTS (SELECT 1 FROM run_tags WHERE tag = ? AND created_at = r.created_at AND run = r.id)", tag)
-    if query.workflow is not None:
-        add("r.workflow = ?", query.workflow)
-    if status is not None:
-        add("r.status = ?", status.value)
-    if query.since is not None:
-        add(f"{at} >= ?", query.since)
-    if query.until is not None:
-        add(f"{at} < ?", query.until)
-    if cursor and query.after is not None:
-        add(f"({at}, {id_}) {'>' if query.ascending else '<'} (?, ?)", *query.after)
-    return f"{join} WHERE {' AND '.join(clauses)}" if clauses else "", values, at, id_

@@ -213,11 +213,19 @@ class SqliteStore:
             return await self._read_far(lambda database: reader.read_journal(database, run, after, limit))
         return self._read(lambda database: reader.read_journal(database, run, after, limit))
 
-    async def tail(self, worker: WorkerId, after: int, limit: int = 1000) -> Sequence[JournalRow]:
+    async def tail(self, worker: WorkerId, after: str, limit: int = 1000) -> Sequence[JournalRow]:
         """Return the commits of a worker."""
-        if self._read(reader.last_seq) - after > 10 * MOST_ROWS or limit > MOST_ROWS:
-            return await self._read_far(lambda database: reader.read_tail(database, worker, after, limit))
-        return self._read(lambda database: reader.read_tail(database, worker, after, limit))
+        seq = int(after or 0)
+        if self._read(reader.last_seq) - seq > 10 * MOST_ROWS or limit > MOST_ROWS:
+            return await self._read_far(lambda database: reader.read_tail(database, worker, seq, limit))
+        return self._read(lambda database: reader.read_tail(database, worker, seq, limit))
+
+    async def commits_after(self, after: str, limit: int = 1000) -> Sequence[JournalRow]:
+        """Return the commits of all runs."""
+        seq = int(after or 0)
+        if limit > MOST_ROWS:
+            return await self._read_far(lambda database: reader.read_after(database, seq, limit))
+        return self._read(lambda database: reader.read_after(database, seq, limit))
 
     async def blobs(self, run: RunId) -> Mapping[str, bytes]:
         """Return a run's large values."""

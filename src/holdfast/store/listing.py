@@ -1,0 +1,62 @@
+"""Lists of runs: a query as conditions of SQL, along the indexes that every store has.
+
+Each status is read along its own index, so that the rows come sorted and no more than `limit` of each are touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from holdfast.model.run import RunStatus
+from holdfast.store.port import RunQuery
+
+
+class Chosen(NamedTuple):
+    """The conditions with a `?` per value, the values, and the columns to sort by: those of the index that is walked.
+
+    The texts are constants; only values come from the query.
+    """
+
+    where: str
+    values: Sequence[Any]
+    at: str
+    id: str
+
+
+def statuses(query: RunQuery) -> Sequence[RunStatus | None]:
+    """Return the statuses to read one by one. A workflow alone is indexed by status, too, hence all of them."""
+    if query.status:
+        return sorted(query.status)
+    return list(RunStatus) if query.workflow is not None and not query.tags else [None]
+
+
+def choose(query: RunQuery, status: RunStatus | None, tags: str, *, paged: bool) -> Chosen:
+    """Return what to add to a SELECT from `workflow_runs AS r`. `tags` names the table of tags."""
+    join, at, id_ = "", "r.created_at", "r.id"
+    clauses: list[str] = []
+    values: list[Any] = []
+
+    def add(clause: str, *given: Any) -> None:
+        clauses.append(clause)
+        values.extend(given)
+
+    if query.tags:
+        join, at, id_ = f" JOIN {tags} AS first ON first.run = r.id", "first.created_at", "first.run"
+        add("first.tag = ?", query.tags[0])
+    for tag in query.tags[1:]:
+        has_tag = f"SELECT 1 FROM {tags} WHERE tag = ? AND created_at = r.created_at AND run = r.id"  # noqa: S608 - ours
+        add(f"EXISTS ({has_tag})", tag)
+    if query.workflow is not None:
+        add("r.workflow = ?", query.workflow)
+    if status is not None:
+        add("r.status = ?", status.value)
+    if query.needs_secret:
+        add("r.waiting_on LIKE ?", '%"secret %')
+    if query.since is not None:
+        add(f"{at} >= ?", query.since)
+    if query.until is not None:
+        add(f"{at} < ?", query.until)
+    if paged and query.after is not None:
+        add(f"({at}, {id_}) {'>' if query.ascending else '<'} (?, ?)", *query.after)
+    return Chosen(f"{join} WHERE {' AND '.join(clauses)}" if clauses else "", values, at, id_)

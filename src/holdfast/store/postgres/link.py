@@ -1,0 +1,178 @@
+"""A connection to PostgreSQL, driven at the level of libpq: batches of statements, one round trip each.
+
+All statements of a batch are one transaction, written or not as a whole. Batches go out at once, however many are
+under way, and are answered in order. Nothing here depends on the server's session, so that a pooler may give each
+transaction another one: statements are unnamed, and nothing is set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+import psycopg
+from psycopg import errors, pq
+from psycopg.pq.abc import PGconn, PGresult
+
+from holdfast.store.postgres.wire import Value
+
+_BINARY: Final = 1
+
+
+class Statement(NamedTuple):
+    """SQL with its parameters."""
+
+    sql: bytes
+    values: Sequence[Value] = ()
+
+
+class _Batch:
+    __slots__ = ("error", "future", "results")
+
+    def __init__(self, future: asyncio.Future[list[PGresult]]) -> None:
+        self.future = future
+        self.results: list[PGresult] = []
+        self.error: psycopg.Error | None = None
+
+    def add(self, result: PGresult) -> None:
+        if result.status in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
+            self.results.append(result)
+        elif self.error is None and result.status == pq.ExecStatus.FATAL_ERROR:
+            self.error = errors.error_from_result(result)
+
+    def end(self) -> None:
+        if self.future.done():  # the caller was cancelled
+            return
+        if self.error is None:
+            self.future.set_result(self.results)
+        else:
+            self.future.set_exception(self.error)
+
+
+class Link:
+    """One connection, for the loop that opened it."""
+
+    def __init__(self, connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None:
+        """Take over a fresh connection in autocommit mode."""
+        self._connection = connection
+        self._conn: PGconn = connection.pgconn
+        self._conn.nonblocking = 1
+        self._conn.enter_pipeline_mode()
+        self._socket = self._conn.socket
+        self._loop = asyncio.get_running_loop()
+        self._batches: deque[_Batch] = deque()
+        self._writing = False
+        self.lost = False
+        """True when the connection is of no more use."""
+        self.heard: Callable[[bytes], None] | None = None
+        """Called with the text of each notification."""
+        self._loop.add_reader(self._socket, self._read)
+
+    @classmethod
+    async def open(cls, conninfo: str) -> Link:
+        """Connect. Raises psycopg.Error."""
+        return cls(await psycopg.AsyncConnection.connect(conninfo, autocommit=True))
+
+    @property
+    def backend(self) -> int:
+        """The number of the server's process, or of a pooler's client."""
+        return self._conn.backend_pid
+
+    def send(self, *statements: Statement) -> asyncio.Future[list[PGresult]]:
+        """Run statements as one transaction; returns their results. Raises psycopg.Error.
+
+        An error without `sqlstate` means that the connection was lost: what became of the batch is not known.
+        """
+        batch = _Batch(self._loop.create_future())
+        if self.lost:
+            batch.future.set_exception(psycopg.OperationalError("the connection was lost before"))
+            return batch.future
+        conn = self._conn
+        self._batches.append(batch)
+        try:
+            for sql, values in statements:
+                conn.send_query_params(
+                    sql,
+                    [value.data for value in values],
+                    [value.type for value in values],
+                    [_BINARY] * len(values),
+                    _BINARY,
+                )
+            conn.pipeline_sync()
+            self._flush()
+        except psycopg.Error as error:
+            self._lose(error)
+        return batch.future
+
+    def close(self) -> None:
+        """Disconnect; what is under way fails."""
+        if not self.lost:
+            self._lose(psycopg.OperationalError("the connection was closed"))
+
+    def _flush(self) -> None:
+        left = self._conn.flush()
+        if left and not self._writing:
+            self._writing = True
+            self._loop.add_writer(self._socket, self._write)
+        elif not left and self._writing:
+            self._writing = False
+            self._loop.remove_writer(self._socket)
+
+    def _write(self) -> None:
+        try:
+            self._flush()
+        except psycopg.Error as error:
+            self._lose(error)
+
+    def _read(self) -> None:
+        conn = self._conn
+        try:
+            conn.consume_input()
+            if self._writing:
+                self._flush()
+            self._take()
+        except psycopg.Error as error:
+            self._lose(error)
+            return
+        while (told := conn.notifies()) is not None:
+            if self.heard is not None:
+                self.heard(told.extra)
+        if conn.status == pq.ConnStatus.BAD:
+            self._lose(psycopg.OperationalError("the server closed the connection"))
+
+    def _take(self) -> None:
+        """Hand over what has come in whole."""
+        conn, batches = self._conn, self._batches
+        ended = False
+        while batches and not conn.is_busy():
+            result = conn.get_result()
+            if result is None:  # ends the results of each statement; two in a row: nothing is there
+                if ended:
+                    return
+                ended = True
+                continue
+            ended = False
+            if result.status == pq.ExecStatus.PIPELINE_SYNC:
+                batches.popleft().end()
+            else:
+                batches[0].add(result)
+
+    def _lose(self, error: psycopg.Error) -> None:
+        if self.lost:
+            return
+        self.lost = True
+        self._loop.remove_reader(self._socket)
+        if self._writing:
+            self._loop.remove_writer(self._socket)
+        self._conn.finish()
+        batches, self._batches = self._batches, deque()
+        for batch in batches:
+            batch.error = _without_state(batch.error or error)
+            batch.end()
+
+
+def _without_state(error: psycopg.Error) -> psycopg.Error:
+    """Return the error as one that leaves open what was written: the server's last words came before the end."""
+    return error if error.sqlstate is None else psycopg.OperationalError(str(error))

@@ -1,0 +1,185 @@
+-- Every statement of the PostgreSQL store, by name. What writes is a function of the migrations.
+
+-- advance: runs go on
+SELECT accepted, tx FROM holdfast.advance($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+
+-- open: runs begin
+SELECT accepted, tx FROM holdfast.open(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25
+)
+
+-- turn: before lock_runs, as advance and open do by themselves
+SELECT pg_advisory_xact_lock(1215261796, $1::int)
+
+-- lock_runs: before a group that writes to more runs than it moves on
+SELECT holdfast.lock_runs($1)
+
+-- consume: arrivals were taken
+SELECT holdfast.consume($1, $2, $3)
+
+-- withdraw: arrivals go
+SELECT holdfast.withdraw($1, $2, $3, $4)
+
+-- send: arrivals come from commits
+SELECT holdfast.send($1, $2, $3, $4, $5, $6, $7)
+
+-- dequeue: jobs go, and which stay
+SELECT n, wakes FROM holdfast.dequeue($1, $2, $3, $4)
+
+-- enqueue: jobs come
+SELECT holdfast.enqueue($1, $2, $3, $4, $5, $6)
+
+-- keep: large values
+SELECT holdfast.keep($1, $2, $3, $4)
+
+-- fold: stored folds
+SELECT holdfast.fold($1, $2, $3, $4)
+
+-- deliver: arrivals come from others
+SELECT outcome, status, worker FROM holdfast.deliver($1, $2, $3, $4, $5, $6, holdfast.instant($7))
+
+-- claim: ready jobs are taken; what the jobs know, and their runs in the order of RunRow's fields
+SELECT c.deaths, c.wakes,
+    r.id, r.workflow, r.version, r.hash, r.status, r.queue, r.priority, r.tags,
+    coalesce(r.params, (SELECT convert_from(data, 'UTF8')::json FROM holdfast.payloads WHERE run = r.id AND hash = 'params')),
+    r.secrets, r.parent, r.position, r.epoch, r.last_commit, r.waiting_on, r.error, r.progress, r.format,
+    r.created_at, r.started_at, r.completed_at, r.updated_at
+FROM holdfast.claim($1, $2, $3, $4, $5, $6, $7) AS c, LATERAL (SELECT (c.run).*) AS r
+
+-- claim_run: the job of one run is taken; as claim
+SELECT c.deaths, c.wakes,
+    r.id, r.workflow, r.version, r.hash, r.status, r.queue, r.priority, r.tags,
+    coalesce(r.params, (SELECT convert_from(data, 'UTF8')::json FROM holdfast.payloads WHERE run = r.id AND hash = 'params')),
+    r.secrets, r.parent, r.position, r.epoch, r.last_commit, r.waiting_on, r.error, r.progress, r.format,
+    r.created_at, r.started_at, r.completed_at, r.updated_at
+FROM holdfast.claim_run($1, $2, $3) AS c, LATERAL (SELECT (c.run).*) AS r
+
+-- release: jobs are ready again
+SELECT holdfast.release($1, $2)
+
+-- reclaim: a dead worker's jobs are freed
+SELECT run FROM holdfast.reclaim($1, $2, holdfast.instant($3))
+
+-- move_due: due arrivals may be taken
+SELECT holdfast.move_due(holdfast.instant($1), $2)
+
+-- delete_run: a run goes with its descendants
+SELECT outcome, status, worker FROM holdfast.delete_run($1, $2, holdfast.instant($3))
+
+-- transaction: its number, if it wrote anything
+SELECT pg_current_xact_id_if_assigned()
+
+-- worker_upsert: a worker enlists
+INSERT INTO holdfast.workers (
+    id, host, boot, namespace, pid, lock, queues, workflows, version, started_at, leased_until, stopped_at
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+ON CONFLICT (id) DO UPDATE SET
+    host = excluded.host, boot = excluded.boot, namespace = excluded.namespace, pid = excluded.pid,
+    lock = excluded.lock, queues = excluded.queues, workflows = excluded.workflows, version = excluded.version,
+    started_at = excluded.started_at, leased_until = excluded.leased_until, stopped_at = excluded.stopped_at
+
+-- worker_renew: the lease goes on, unless it was taken
+UPDATE holdfast.workers SET leased_until = %s WHERE id = %s AND stopped_at = 0
+
+-- worker_select: all workers
+SELECT id, host, boot, namespace, pid, lock, queues, workflows, version, started_at, leased_until, stopped_at
+FROM holdfast.workers ORDER BY started_at, id
+
+-- run_select: runs by their ids, in the order of RunRow's fields
+SELECT r.id, r.workflow, r.version, r.hash, r.status, r.queue, r.priority, r.tags,
+    coalesce(r.params, (SELECT convert_from(data, 'UTF8')::json FROM holdfast.payloads WHERE run = r.id AND hash = 'params')),
+    r.secrets, r.parent, r.position, r.epoch, r.last_commit, r.waiting_on, r.error, r.progress, r.format,
+    r.created_at, r.started_at, r.completed_at, r.updated_at
+FROM holdfast.workflow_runs AS r WHERE r.id = ANY ($1)
+
+-- run_list: as run_select, for a filter that reader.py appends
+SELECT r.id, r.workflow, r.version, r.hash, r.status, r.queue, r.priority, r.tags,
+    coalesce(r.params, (SELECT convert_from(data, 'UTF8')::json FROM holdfast.payloads WHERE run = r.id AND hash = 'params')),
+    r.secrets, r.parent, r.position, r.epoch, r.last_commit, r.waiting_on, r.error, r.progress, r.format,
+    r.created_at, r.started_at, r.completed_at, r.updated_at
+FROM holdfast.workflow_runs AS r
+
+-- run_count: how many, for a filter that reader.py appends
+SELECT count(*) AS count FROM holdfast.workflow_runs AS r
+
+-- fold_select: the newest fold of a program
+SELECT position, hash, data FROM holdfast.checkpoints WHERE run = $1 AND hash = $2 ORDER BY position DESC LIMIT 1
+
+-- journal_select: the commits of a run that hold facts after a position
+SELECT tx, seq, run, position, count, at, worker, facts FROM holdfast.journal
+WHERE run = $1
+    AND position >= coalesce(
+        (SELECT max(position) FROM holdfast.journal WHERE run = $1 AND position <= $2 + 1), 0
+    )
+    AND position + count > $2 + 1
+ORDER BY position LIMIT $3
+
+-- journal_rest: the commits of a run after the newest fold of a program
+SELECT tx, seq, run, position, count, at, worker, facts FROM holdfast.journal
+WHERE run = $1 AND position > coalesce(
+    (SELECT max(position) FROM holdfast.checkpoints WHERE run = $1 AND hash = $2), 0
+)
+ORDER BY position
+
+-- journal_tail: the commits of a worker, whose transactions take turns
+SELECT tx, seq, run, position, count, at, worker, facts FROM holdfast.journal
+WHERE worker = $1 AND (tx, seq) > ($2::text::xid8, $3) ORDER BY tx, seq LIMIT $4
+
+-- journal_after: the commits of all runs whose transactions, and all before these, are over
+SELECT tx, seq, run, position, count, at, worker, facts FROM holdfast.journal
+WHERE (tx, seq) > ($1::text::xid8, $2) AND tx < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY tx, seq LIMIT $3
+
+-- blob_select: the large values of a run
+SELECT hash, data FROM holdfast.payloads WHERE run = $1 AND hash <> 'params'
+
+-- inbox_select: the arrivals of a run that may be taken
+SELECT id, run, coalesce(key, ''), fact FROM holdfast.inbox
+WHERE run = $1 AND due <= holdfast.instant($2) ORDER BY at, id
+
+-- inbox_due_next: the earliest instant that an arrival waits for
+SELECT min(due) FROM holdfast.inbox WHERE due > 0
+
+-- job_held: the runs that a worker holds
+SELECT run FROM holdfast.jobs WHERE worker = $1 AND worker <> ''
+
+-- job_woken: runs held by a worker that have arrivals
+SELECT run, wakes FROM holdfast.jobs AS j
+WHERE worker = $1 AND worker <> '' AND EXISTS (
+    SELECT 1 FROM holdfast.inbox AS i WHERE i.run = j.run AND i.due <= holdfast.instant($2)
+)
+
+-- journal_broken: runs whose journal has a gap, or another length than the row says
+SELECT r.id FROM holdfast.workflow_runs AS r
+WHERE r.position <> (SELECT coalesce(sum(count), 0) FROM holdfast.journal WHERE run = r.id)
+    OR EXISTS (
+        SELECT 1 FROM (SELECT position, lag(position + count, 1, 1::bigint) OVER (ORDER BY position) AS expected
+                       FROM holdfast.journal WHERE run = r.id) AS row
+        WHERE position <> expected
+    )
+
+-- orphans: rows that belong to no run
+SELECT 'journal' AS "table", run FROM holdfast.journal WHERE run NOT IN (SELECT id FROM holdfast.workflow_runs)
+UNION SELECT 'checkpoints', run FROM holdfast.checkpoints WHERE run NOT IN (SELECT id FROM holdfast.workflow_runs)
+UNION SELECT 'payloads', run FROM holdfast.payloads WHERE run NOT IN (SELECT id FROM holdfast.workflow_runs)
+UNION SELECT 'inbox', run FROM holdfast.inbox WHERE run NOT IN (SELECT id FROM holdfast.workflow_runs)
+UNION SELECT 'jobs', run FROM holdfast.jobs WHERE run NOT IN (SELECT id FROM holdfast.workflow_runs)
+UNION SELECT 'run_tags', run FROM holdfast.run_tags WHERE run NOT IN (SELECT id FROM holdfast.workflow_runs)
+ORDER BY 1, 2
+
+-- future: is the order of commits from another server, whose transactions had larger numbers
+SELECT coalesce(max(tx) >= pg_snapshot_xmax(pg_current_snapshot()), false) FROM holdfast.journal
+
+-- pulse: where the order of transactions stands, the server's clock, and which have written since a snapshot
+SELECT now.snapshot::text, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, ARRAY(
+    SELECT tx::text::bigint FROM (
+        SELECT tx FROM holdfast.journal WHERE tx >= pg_snapshot_xmax(since.snapshot)
+        UNION ALL
+        SELECT tx FROM holdfast.journal WHERE tx = ANY (ARRAY(SELECT pg_snapshot_xip(since.snapshot)))
+        UNION ALL
+        SELECT tx FROM holdfast.hints WHERE tx >= pg_snapshot_xmax(since.snapshot)
+        UNION ALL
+        SELECT tx FROM holdfast.hints WHERE tx = ANY (ARRAY(SELECT pg_snapshot_xip(since.snapshot)))
+    ) AS written LIMIT $2
+)
+FROM pg_current_snapshot() AS now (snapshot), coalesce($1::text::pg_snapshot, pg_current_snapshot()) AS since (snapshot)

@@ -1,0 +1,186 @@
+"""What is read: runs, journals, arrivals, folds. Each method is one round trip."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+import psycopg
+from psycopg.pq.abc import PGresult
+
+from holdfast.model.ids import Instant, RunId, WorkerId
+from holdfast.model.run import RunRow
+from holdfast.store import codec
+from holdfast.store.listing import Chosen, choose, statuses
+from holdfast.store.port import Fold, InboxRow, JournalRow, RunQuery, Stored, WorkerRow
+from holdfast.store.postgres.failures import explained
+from holdfast.store.postgres.lines import Line
+from holdfast.store.postgres.link import Statement
+from holdfast.store.postgres.queries import SQL
+from holdfast.store.postgres.wire import Value, number, rows, text, texts
+
+T = TypeVar("T")
+
+_MARK: Final = re.compile(r"\?")
+
+
+class Reader:
+    """Reads on a line; what a lost connection took with it is asked once more."""
+
+    def __init__(self, line: Line, where: str) -> None:
+        """Read there; `where` is what people are told."""
+        self._line = line
+        self._where = where
+
+    async def ask(self, *statements: Statement) -> list[PGresult]:
+        """Return the results of statements that change nothing."""
+        try:
+            link = self._line.ready
+            if link is not None:
+                try:
+                    return await link.send(*statements)
+                except psycopg.Error as error:
+                    if error.sqlstate is not None:
+                        raise
+            return await (await self._line.link()).send(*statements)
+        except psycopg.Error as error:
+            raise explained(error, self._where) from error
+
+    async def _rows(self, name: str, *values: Value) -> list[tuple[Any, ...]]:
+        (result,) = await self.ask(Statement(SQL[name], values))
+        return rows(result)
+
+    async def find_run(self, run: RunId) -> RunRow | None:
+        """Return a run's row."""
+        found = await self._rows("run_select", texts([run]))
+        return codec.run_row(found[0]) if found else None
+
+    async def load(self, run: RunId, hash_: str) -> Stored | None:
+        """Return all that is needed to take a run up: each statement sees a later state of an append-only journal."""
+        for last in (False, False, True):  # a journal that stays incomplete is damaged
+            results = await self.ask(
+                Statement(SQL["run_select"], (texts([run]),)),
+                Statement(SQL["fold_select"], (text(run), text(hash_))),
+                Statement(SQL["journal_rest"], (text(run), text(hash_))),
+                Statement(SQL["blob_select"], (text(run),)),
+            )
+            found, folds, journal, blobs = (rows(result) for result in results)
+            if not found:
+                return None
+            row = codec.run_row(found[0])
+            fold = Fold(*folds[0]) if folds else None
+            facts = _until(row.position, [_journal_row(columns) for columns in journal])
+            after = fold.position if fold else 0
+            if last or after + sum(each.count for each in facts) == row.position:
+                return Stored(row, fold, facts, dict(blobs))
+        raise AssertionError
+
+    async def journal(self, run: RunId, after: int, limit: int) -> list[JournalRow]:
+        """Return the commits that hold facts after a position."""
+        found = await self._rows("journal_select", text(run), number(after), number(limit))
+        return [_journal_row(columns) for columns in found]
+
+    async def tail(self, worker: WorkerId, after: str, limit: int) -> list[JournalRow]:
+        """Return the commits of a worker."""
+        found = await self._rows("journal_tail", text(worker), *_cursor(after), number(limit))
+        return [_journal_row(columns) for columns in found]
+
+    async def commits_after(self, after: str, limit: int) -> list[JournalRow]:
+        """Return the commits of all runs."""
+        found = await self._rows("journal_after", *_cursor(after), number(limit))
+        return [_journal_row(columns) for columns in found]
+
+    async def blobs(self, run: RunId) -> Mapping[str, bytes]:
+        """Return a run's large values."""
+        return dict(await self._rows("blob_select", text(run)))
+
+    async def inbox(self, run: RunId, at: Instant | None) -> list[InboxRow]:
+        """Return a run's arrivals that may be taken."""
+        found = await self._rows("inbox_select", text(run), number(at))
+        return [InboxRow(id_, run_, key, fact or b"") for id_, run_, key, fact in found]
+
+    async def held(self, worker: WorkerId) -> list[RunId]:
+        """Return the runs that a worker holds."""
+        return [run for (run,) in await self._rows("job_held", text(worker))]
+
+    async def woken(self, worker: WorkerId, at: Instant | None) -> dict[RunId, int]:
+        """Return the runs of a worker that have arrivals, with their jobs' wakes."""
+        return dict(await self._rows("job_woken", text(worker), number(at)))
+
+    async def next_due(self) -> Instant | None:
+        """Return the earliest instant that an arrival waits for."""
+        ((due,),) = await self._rows("inbox_due_next")
+        return None if due is None else int(due)
+
+    async def workers(self) -> list[WorkerRow]:
+        """Return all workers."""
+        return [codec.worker_row(row) for row in await self._rows("worker_select")]
+
+    async def runs(self, query: RunQuery) -> list[RunRow]:
+        """Return the runs that match, in order; all statuses in one statement, so that no run is missed or twice."""
+        way = "ASC" if query.ascending else "DESC"
+
+        def part(chosen: Chosen) -> tuple[str, Sequence[Any]]:
+            order = f"ORDER BY {chosen.at} {way}, {chosen.id} {way} LIMIT ?"
+            return f"{SQL['run_list'].decode()}{chosen.where} {order}", (*chosen.values, query.limit)
+
+        (result,) = await self.ask(_united(query, part, paged=True))
+        found = [codec.run_row(columns) for columns in rows(result)]
+        found.sort(key=lambda row: (row.created_at, row.id), reverse=not query.ascending)
+        return found[: query.limit]
+
+    async def count(self, query: RunQuery) -> int:
+        """Return how many runs match."""
+
+        def part(chosen: Chosen) -> tuple[str, Sequence[Any]]:
+            return f"{SQL['run_count'].decode()}{chosen.where}", chosen.values
+
+        (result,) = await self.ask(_united(query, part, paged=False))
+        return sum(count for (count,) in rows(result))
+
+    async def faults(self) -> list[str]:
+        """Return what is wrong with the database."""
+        gaps, orphans, future = [
+            rows(result)
+            for result in await self.ask(
+                Statement(SQL["journal_broken"]), Statement(SQL["orphans"]), Statement(SQL["future"])
+            )
+        ]
+        faults = [f"{table}: a row belongs to the run {run}, which is unknown" for table, run in orphans]
+        faults += [f"run {run}: its journal has a gap" for (run,) in gaps]
+        if future[0][0]:
+            faults.append(
+                "journal: its order is that of another server, from which the database was restored"
+            )
+        return faults
+
+
+def _united(
+    query: RunQuery, part: Callable[[Chosen], tuple[str, Sequence[Any]]], *, paged: bool
+) -> Statement:
+    """Return one statement over the parts for all statuses, with numbered parameters."""
+    parts = [part(choose(query, status, "holdfast.run_tags", paged=paged)) for status in statuses(query)]
+    sql = " UNION ALL ".join(f"({text_})" for text_, _ in parts)
+    values = [value for _, some in parts for value in some]
+    numbered = itertools.count(1)
+    sql = _MARK.sub(lambda _: f"${next(numbered)}", sql)
+    return Statement(
+        sql.encode(), [number(value) if isinstance(value, int) else text(value) for value in values]
+    )
+
+
+def _journal_row(columns: Sequence[Any]) -> JournalRow:
+    tx, seq, *rest = columns
+    return JournalRow(f"{tx}.{seq}", *rest)
+
+
+def _cursor(text_: str) -> tuple[Value, Value]:
+    tx, _, seq = text_.partition(".")
+    return text(tx or "0"), number(int(seq or 0))
+
+
+def _until(position: int, journal: Sequence[JournalRow]) -> list[JournalRow]:
+    """Return the rows that a run at that position knows; later ones were written since."""
+    return [row for row in journal if row.position <= position]

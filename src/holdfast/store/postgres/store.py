@@ -1,0 +1,278 @@
+"""The PostgreSQL store: one connection that writes for all tasks of the loop, reads beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Literal
+
+import psycopg
+
+from holdfast.errors import StoreUnavailable
+from holdfast.model.commit import Commit, Committed, Conflict
+from holdfast.model.ids import Instant, RunId, WorkerId
+from holdfast.model.run import RunRow
+from holdfast.store.port import (
+    Claimed,
+    Delivered,
+    Delivery,
+    InboxRow,
+    JournalRow,
+    RunQuery,
+    Stored,
+    StoreStats,
+    WorkerRow,
+)
+from holdfast.store.postgres import changes, schema
+from holdfast.store.postgres.clock import ServerClock
+from holdfast.store.postgres.failures import explained
+from holdfast.store.postgres.lines import Line
+from holdfast.store.postgres.link import Statement
+from holdfast.store.postgres.place import Place
+from holdfast.store.postgres.queries import SQL
+from holdfast.store.postgres.reader import Reader
+from holdfast.store.postgres.wire import number, rows, text
+from holdfast.store.postgres.writer import Writer
+
+MOST_ROWS: Final = 1000
+"""Lists longer than this are read on a connection of their own, since answers come in order."""
+
+FIRST_POLL: Final = 0.025
+LAST_POLL: Final = 0.5
+MOST_TOLD: Final = 300
+"""So many transactions since the last look, and others' are among them or will be."""
+
+
+class PostgresStore:
+    """Keeps runs in the schema `holdfast` of a PostgreSQL database."""
+
+    def __init__(self, url: str, shown: str, clock: Callable[[], Instant] | None = None) -> None:
+        """`shown` is what of the URL people may see. `clock`: instead of the server's."""
+        self._place: Final = Place(url, shown)
+        self._server_clock = ServerClock()
+        self._own_clock = clock
+        self.now: Final[Callable[[], Instant]] = clock or self._server_clock
+        self.url = shown
+        self.stats = StoreStats()
+        self._lines: list[Line] = []
+        self._writer: Writer | None = None
+        self._near: Reader | None = None
+        self._far: Reader | None = None
+        self._leases: schema.Connection | None = None
+        self._leases_lock = threading.Lock()
+        self._closed = True
+        self._seen: str | None = None
+
+    async def open(self) -> None:
+        """Connect, make or upgrade the schema."""
+        if self._writer is not None:
+            return
+        await asyncio.to_thread(schema.prepare, self._place)
+        self._lines = [Line(self._place) for _ in range(3)]
+        writing, near, far = self._lines
+        self._near, self._far = Reader(near, self.url), Reader(far, self.url)
+        self._writer = Writer(writing, self.url, self.stats, self._at)
+        self._closed = False
+        try:
+            await writing.link()
+            await self._look()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Finish what is under way, then disconnect."""
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return
+        await writer.close()
+        self._closed = True
+        self._near = self._far = None
+        for line in self._lines:
+            line.close()
+        with self._leases_lock:
+            self._drop_leases()
+
+    def commit(self, commits: Sequence[Commit]) -> asyncio.Future[list[Committed | Conflict]]:
+        """Write commits in the next transaction."""
+        return self._open_writer().commit(commits)
+
+    async def deliver(self, deliveries: Sequence[Delivery]) -> Sequence[Delivered]:
+        """Put arrivals into inboxes."""
+        return await self._open_writer().deliver(deliveries)
+
+    async def claim(
+        self,
+        worker: WorkerId,
+        lanes: Sequence[tuple[str, str]],
+        limit: int,
+        *,
+        suspects: bool = False,
+    ) -> Sequence[Claimed]:
+        """Take ready jobs. Nothing is written when there are none."""
+        statement = changes.claim(worker, lanes, limit, suspects=suspects)
+        return await self._open_writer().submit(statement, changes.claimed)
+
+    async def claim_run(self, worker: WorkerId, run: RunId) -> Claimed | None:
+        """Take the job of one run."""
+        found = await self._open_writer().submit(changes.claim_run(worker, run), changes.claimed)
+        return found[0] if found else None
+
+    async def release(self, worker: WorkerId, runs: Sequence[RunId]) -> None:
+        """Give jobs back."""
+        await self._open_writer().submit(changes.release(worker, runs), _nothing)
+
+    async def enlist(self, worker: WorkerRow) -> None:
+        """Keep a worker's row."""
+        await self._open_writer().submit(changes.enlist(worker), _nothing)
+
+    async def reclaim(
+        self, workers: Sequence[WorkerId], reason: Literal["died", "expired"]
+    ) -> Sequence[RunId]:
+        """Free the jobs of dead workers."""
+        statement = changes.reclaim(workers, reason, self._at())
+        return await self._open_writer().submit(statement, lambda result: [run for (run,) in rows(result)])
+
+    async def move_due(self, limit: int = 1000) -> int:
+        """Make the runs of due arrivals ready. Nothing is written when none is due."""
+        return await self._open_writer().submit(
+            changes.move_due(limit, self._at()), lambda result: int(rows(result)[0][0])
+        )
+
+    async def delete(self, run: RunId, *, tombstone: bool = True) -> Delivered:
+        """Delete an ended run with its descendants."""
+        statement = changes.delete(run, self._at(), tombstone=tombstone)
+        return await self._open_writer().submit(statement, lambda result: changes.delivered(result)[0])
+
+    def renew(self, worker: WorkerId, until: Instant) -> bool:
+        """Extend a lease, from any thread, whatever the loop does."""
+        with self._leases_lock:
+            if self._closed:
+                raise self._not_open()
+            try:
+                if self._leases is not None and not self._leases.closed:
+                    with contextlib.suppress(
+                        psycopg.OperationalError
+                    ):  # lost meanwhile: once more on a fresh one
+                        return self._renew(self._leases, worker, until)
+                self._drop_leases()
+                self._leases = schema.connect(self._place)
+                return self._renew(self._leases, worker, until)
+            except psycopg.Error as error:
+                self._drop_leases()
+                raise explained(error, self.url) from error
+
+    def _renew(self, connection: schema.Connection, worker: WorkerId, until: Instant) -> bool:
+        return connection.execute(SQL["worker_renew"], (until, worker)).rowcount == 1
+
+    def _drop_leases(self) -> None:
+        if self._leases is not None:
+            self._leases.close()
+            self._leases = None
+
+    async def load(self, run: RunId, hash_: str = "") -> Stored | None:
+        """Return all that is needed to take a run up."""
+        return await self._reader().load(run, hash_)
+
+    async def inbox(self, run: RunId) -> Sequence[InboxRow]:
+        """Return a run's arrivals that are due."""
+        return await self._reader().inbox(run, self._at())
+
+    async def woken(self, worker: WorkerId) -> Mapping[RunId, int]:
+        """Return a worker's runs that have due arrivals."""
+        return await self._reader().woken(worker, self._at())
+
+    async def held(self, worker: WorkerId) -> Sequence[RunId]:
+        """Return a worker's runs."""
+        return await self._reader().held(worker)
+
+    async def workers(self) -> Sequence[WorkerRow]:
+        """Return all workers."""
+        return await self._reader().workers()
+
+    async def next_due(self) -> Instant | None:
+        """Return the earliest instant that an arrival waits for."""
+        return await self._reader().next_due()
+
+    async def run(self, run: RunId) -> RunRow | None:
+        """Return a run's row."""
+        return await self._reader().find_run(run)
+
+    async def runs(self, query: RunQuery) -> Sequence[RunRow]:
+        """Return the runs that match."""
+        is_long = query.limit > MOST_ROWS or query.tags or query.needs_secret
+        return await (self._far_reader() if is_long else self._reader()).runs(query)
+
+    async def count(self, query: RunQuery) -> int:
+        """Return how many runs match."""
+        return await self._far_reader().count(query)
+
+    async def journal(self, run: RunId, after: int = 0, limit: int = 1000) -> Sequence[JournalRow]:
+        """Return the commits of a run."""
+        return await self._reader().journal(run, after, limit)
+
+    async def tail(self, worker: WorkerId, after: str, limit: int = 1000) -> Sequence[JournalRow]:
+        """Return the commits of a worker."""
+        return await self._far_reader().tail(worker, after, limit)
+
+    async def commits_after(self, after: str, limit: int = 1000) -> Sequence[JournalRow]:
+        """Return the commits of all runs."""
+        return await self._far_reader().commits_after(after, limit)
+
+    async def blobs(self, run: RunId) -> Mapping[str, bytes]:
+        """Return a run's large values."""
+        return await self._far_reader().blobs(run)
+
+    async def check(self) -> Sequence[str]:
+        """Return what is wrong with the database."""
+        return await self._far_reader().faults()
+
+    async def wait(self, timeout: float) -> bool:
+        """Look again and again whether other processes wrote, at first often, then less."""
+        deadline = time.monotonic() + timeout
+        pause = FIRST_POLL
+        while (left := deadline - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, pause * random.uniform(0.8, 1.2)))  # noqa: S311 - jitter
+            pause = min(pause * 1.5, LAST_POLL)
+            if await self._look():
+                return True
+        return False
+
+    async def _look(self) -> bool:
+        """Tell whether others wrote since the last look; reads the server's clock by the way."""
+        asked = self._server_clock.ticks()
+        (result,) = await self._reader().ask(Statement(SQL["pulse"], (text(self._seen), number(MOST_TOLD))))
+        ((self._seen, told, written),) = rows(result)
+        self._server_clock.observe(asked, told)
+        ours = self._open_writer().ours
+        return len(written) == MOST_TOLD or any(tx not in ours for tx in written)
+
+    def _at(self) -> Instant | None:
+        """Return the instant of the clock that was given; None leaves it to the server."""
+        return None if self._own_clock is None else self._own_clock()
+
+    def _open_writer(self) -> Writer:
+        if self._writer is None:
+            raise self._not_open()
+        return self._writer
+
+    def _reader(self) -> Reader:
+        if self._near is None:
+            raise self._not_open()
+        return self._near
+
+    def _far_reader(self) -> Reader:
+        if self._far is None:
+            raise self._not_open()
+        return self._far
+
+    def _not_open(self) -> StoreUnavailable:
+        return StoreUnavailable(f"the store {self.url} is not open", fix="Call `open()` first.")
+
+
+def _nothing(_: object) -> None:
+    """Read an answer that says nothing."""
