@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from holdfast import Engine
+from holdfast import Engine, blocking
 from holdfast.registry import Registry
 
 pytest_plugins = ["tests.servers.fixtures"]
@@ -19,6 +19,14 @@ OpenEngine = Callable[..., Awaitable[Engine]]
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A suite that runs in the background ignores Ctrl-C, and its child processes would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_embedded_engine_is_left() -> Iterator[None]:
+    """Close the engine of `graph.execute` after each file: while it waits it draws random numbers, which are judged."""
+    yield
+    while blocking._embedded:
+        blocking.portal.call(blocking._embedded.pop()._of.close)
 
 
 @pytest.fixture

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import sqlite3
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import pytest
 
 from holdfast import (
@@ -84,6 +87,44 @@ async def test_a_client_checks_params_against_the_listed_schema(url: str, open_e
     run = await client.start("order", {"order": "a", "cents": 5})
     assert (await client.result(run.id, timeout=PATIENCE))["cents"] == 5
     assert await worker.count() == 1
+
+
+class Delivery(msgspec.Struct):
+    order: str
+    due: datetime
+    pace: Literal["slow", "fast"] = "slow"
+    weight: float = 1.5
+    limit: Decimal | None = None
+    file: Path = Path("none")
+    tags: tuple[str, ...] = ()
+
+
+async def test_a_client_converts_params_and_fills_defaults_as_the_workflow_does(
+    url: str, open_engine: OpenEngine
+) -> None:
+    there = Registry()
+    there.add(GraphWorkflow("deliver", lambda graph, _, params: _one_node(graph, params), params=Delivery))
+    worker = await open_engine(url, registry=there)
+    client = await open_engine(url, workers=False, registry=Registry())
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"due": 5}, "due"),
+        ({"due": "soon"}, "due"),
+        ({"pace": "quick"}, "pace"),
+        ({"weight": "heavy"}, "weight"),
+        ({"order": 5}, "order"),
+    ]
+    right = {"order": "a", "due": "2026-11-20T12:00:00Z", "limit": "1.50", "weight": 2}
+    for params, field in wrong:
+        with pytest.raises(PayloadRejected) as caught:
+            await client.start("deliver", right | params)
+        assert caught.value.field == field
+    run = await client.start("deliver", right)
+    expected = await (await worker.start("deliver", right)).result()
+    found = await client.result(run.id, timeout=PATIENCE)
+    assert (found["due"], found["pace"]) == (datetime(2026, 11, 20, 12, tzinfo=UTC), "slow")
+    for field in ("order", "due", "pace", "weight", "limit", "file"):
+        assert (found[field], type(found[field])) == (expected[field], type(expected[field])), field
+    assert await worker.count() == 2
 
 
 def _one_node(graph: Any, params: dict[str, Any]) -> dict[str, Any]:

@@ -12,10 +12,12 @@ import dataclasses
 import difflib
 import inspect
 import operator
+import os
 import re
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import datetime, time
 from typing import Annotated, Any, Final, get_args, get_origin
 
 import msgspec
@@ -27,6 +29,7 @@ Reducer = Callable[[Any, Any], Any]
 
 _MISSING: Final = dataclasses.MISSING
 _PLAIN_COMPLAINT: Final = re.compile(r"Expected `[^`]*`, got `[^`]*`")
+_MOMENTS: Final = {datetime: "date-time", time: "time"}
 _MARKS: Final = {"Required": True, "NotRequired": False, "ReadOnly": None}
 
 
@@ -466,20 +469,31 @@ def _json_schemas(fields: Iterable[_Field]) -> tuple[dict[str, Any], dict[str, A
         except TypeError:
             schema, found = {}, {}
         default = {} if field.make is None or "$ref" in schema else _json_default(field.make)
-        shown[field.name] = schema | default
+        shown[field.name] = _with_format(field.type, schema) | default
         parts |= found
     return shown, parts
+
+
+def _with_format(hint: Any, schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the JSON schema of a type with the format of a moment, which msgspec tells only of one with a zone."""
+    parts = get_args(hint) or (hint,)
+    form = next((_MOMENTS[part] for part in parts if part in (datetime, time)), None)
+    if form is None or str in parts:
+        return schema
+    if "anyOf" in schema:
+        return schema | {"anyOf": [_with_format(hint, arm) for arm in schema["anyOf"]]}
+    return schema | {"format": form} if schema == {"type": "string"} else schema
 
 
 def _json_schema_of_other(cls: Any) -> dict[str, Any]:
     if _is_model(cls):
         schema: dict[str, Any] = cls.model_json_schema()
         return {"type": "object"} if "$defs" in schema else schema
-    return {"type": "string"} if hasattr(cls, "__fspath__") else {}
+    return {"type": "string", "format": "path"} if hasattr(cls, "__fspath__") else {}
 
 
 def _json_default(make: Callable[[], Any]) -> dict[str, Any]:
     try:
-        return {"default": msgspec.to_builtins(make(), str_keys=True)}
+        return {"default": msgspec.to_builtins(make(), str_keys=True, enc_hook=os.fspath)}
     except (TypeError, ValueError):
         return {}

@@ -13,7 +13,7 @@ from holdfast.core.effects import Holding
 from holdfast.core.ledger import Ledger
 from holdfast.core.program import Program, Workflow
 from holdfast.core.work import Blobs
-from holdfast.errors import PayloadRejected, StoreError, StoreUnavailable
+from holdfast.errors import StoreError, StoreUnavailable
 from holdfast.model import facts
 from holdfast.model.commit import Commit, Committed, Conflict
 from holdfast.model.ids import RunId
@@ -26,6 +26,7 @@ from holdfast.runtime.executor import Executor
 from holdfast.runtime.feed import Feed
 from holdfast.runtime.held import Held
 from holdfast.runtime.host import Host
+from holdfast.runtime.listed import Listed
 from holdfast.runtime.observers import ObserverLike, Observers
 from holdfast.runtime.pulse import Pulse
 from holdfast.runtime.secrets import SecretMemory
@@ -205,44 +206,6 @@ class Assembly:
             if name in worker.workflows:
                 return Listed(name, msgspec.json.decode(worker.workflows[name]))
         return None
-
-
-class Listed:
-    """A workflow that only other processes know: runs of it can be started, not driven."""
-
-    version = ""
-    description = ""
-    queue = "default"
-    priority = 0
-    timeout: float | None = None
-
-    def __init__(self, name: str, schema: dict[str, Any]) -> None:
-        """Keep the listed name and parameter schema."""
-        self.name = name
-        self._schema = schema
-
-    def check(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the params; refuses missing and unknown ones as far as the listed schema tells."""
-        missing = [field for field in self._schema.get("required", ()) if field not in params]
-        if missing:
-            raise PayloadRejected(
-                f"param {missing[0]!r} is missing", field=missing[0], fix=f"Give {missing[0]}=…."
-            )
-        known = self._schema.get("properties")
-        if known and self._schema.get("additionalProperties") is False:
-            for field in params.keys() - known.keys():
-                raise PayloadRejected(
-                    f"param {field!r} is unknown", field=field, fix=f"The params are {', '.join(known)}."
-                )
-        return dict(params)
-
-    def schema(self) -> dict[str, Any]:
-        """Return the listed schema."""
-        return self._schema
-
-    def open(self, services: Any, params: dict[str, Any], blobs: Blobs) -> Program[Any]:
-        """Refuse: the code is elsewhere."""
-        raise LookupError(self.name)
 
 
 class _Progress:

@@ -1,4 +1,8 @@
-"""Fixtures for pytest. Loaded by its entry point, or with `pytest_plugins = ["holdfast.testing.pytest_plugin"]`."""
+"""Fixtures for pytest, for who asks for them: `pytest_plugins = ["holdfast.testing.pytest_plugin"]` in conftest.py.
+
+There is no entry point: that would load Holdfast in every session of everybody who has it installed, and it needs
+pytest-asyncio.
+"""
 
 from __future__ import annotations
 

@@ -401,7 +401,7 @@ def test_the_json_schema() -> None:
     assert schema["additionalProperties"] is False
     assert schema["properties"]["a"] == {"type": "string"}
     assert {"$ref": "#/$defs/SchemaPage"} in schema["properties"]["c"]["anyOf"]
-    assert schema["properties"]["e"] == {"type": "string"}
+    assert schema["properties"]["e"] == {"type": "string", "format": "path"}
     assert set(schema["$defs"]) == {"SchemaPage", "Mark"}
     msgspec.json.encode(schema)
 
