@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from bench.plan import steps_key
+from bench.plan import queue_key, steps_key
 
 Round = Mapping[str, Mapping[str, float]]  # cell key -> metric -> value
 
@@ -53,11 +53,22 @@ def metric(key: str, name: str) -> Callable[[Round], float]:
     return lambda results: results[key][name]
 
 
+def drains(other: str, workers: int = 1) -> Callable[[Round], float]:
+    """How many times the other's rate Holdfast drains a queue at."""
+    return quotient(
+        metric(queue_key("holdfast", workers), "jobs_per_second"),
+        metric(queue_key(other, workers), "jobs_per_second"),
+    )
+
+
 def quotient(above: Callable[[Round], float], below: Callable[[Round], float]) -> Callable[[Round], float]:
     return lambda results: above(results) / below(results)
 
 
 STEP_OVER_BARE = quotient(metric("holdfast file @1", "p50_ms"), metric("sqlite single", "p50_ms"))
+STEP_OVER_BARE_POSTGRES = quotient(
+    metric("holdfast postgres @1", "p50_ms"), metric("postgres single", "p50_ms")
+)
 DURABLE_LANGGRAPH = ("langgraph AsyncSqliteSaver", "langgraph SqliteSaver")
 
 FLOORS = (
@@ -112,6 +123,100 @@ FLOORS = (
         over("holdfast :memory:", "langgraph none", concurrency=100),
         2,
         at_least=True,
+    ),
+    Floor(
+        "postgres",
+        "PostgreSQL, 100 runs, steps/s over LangGraph's better saver",
+        over("holdfast postgres", "langgraph AsyncPostgresSaver", "langgraph PostgresSaver", concurrency=100),
+        20,
+        at_least=True,
+    ),
+    Floor(
+        "postgres",
+        "PostgreSQL, 100 runs, steps/s over DBOS's better API",
+        over("holdfast postgres", "dbos postgres async", "dbos postgres sync", concurrency=100),
+        30,
+        at_least=True,
+    ),
+    Floor(
+        "postgres", "PostgreSQL, 1 run, p50 of a step over a bare INSERT+COMMIT", STEP_OVER_BARE_POSTGRES, 2
+    ),
+    Floor(
+        "postgres",
+        f"PostgreSQL, 1 run of {NODES} steps, commits",
+        metric("holdfast postgres @1", "commits_per_run"),
+        NODES + 1,
+        unit="",
+    ),
+    Floor(
+        "postgres",
+        "PostgreSQL, 100 runs, commits per step",
+        metric("holdfast postgres @100", "commits_per_step"),
+        0.05,
+        unit="",
+    ),
+    Floor("queue", "queued one-step runs, 1 worker, over DBOS queues", drains("dbos"), 10, at_least=True),
+    Floor(
+        "queue",
+        "queued one-step runs, 1 worker, over DBOS queues",
+        drains("dbos"),
+        20,
+        at_least=True,
+        goal=True,
+    ),
+    Floor(
+        "queue",
+        "queued one-step runs, 1 worker, over Procrastinate",
+        drains("procrastinate"),
+        3,
+        at_least=True,
+    ),
+    Floor(
+        "queue",
+        "queued one-step runs, 1 worker, over Procrastinate",
+        drains("procrastinate"),
+        5,
+        at_least=True,
+        goal=True,
+    ),
+    Floor(
+        "queue",
+        "queued one-step runs, 1 worker, over PgQueuer, a bare queue",
+        drains("pgqueuer"),
+        1,
+        at_least=True,
+        goal=True,
+    ),
+    Floor(
+        "queue",
+        "enqueue to start, idle, p50 over a bare INSERT+COMMIT",
+        quotient(
+            metric("enqueue to start holdfast", "p50_ms"), metric("enqueue to start holdfast", "commit_ms")
+        ),
+        3,
+    ),
+    Floor(
+        "queue", "enqueue to start, idle, p99", metric("enqueue to start holdfast", "p99_ms"), 100, unit="ms"
+    ),
+    Floor(
+        "queue",
+        "1,000 runs of a killed worker, until all are taken up",
+        metric("recovery holdfast", "taken_up_seconds"),
+        2,
+        unit="s",
+    ),
+    Floor(
+        "queue",
+        "the same, ended steps that ran again",
+        metric("recovery holdfast", "first_steps_again"),
+        0,
+        unit="",
+    ),
+    Floor(
+        "claims",
+        "claim of 100 among 1,000,000 ended and 100,000 waiting runs over among 1,000",
+        quotient(metric("claims holdfast", "many_ms"), metric("claims holdfast", "few_ms")),
+        1.5,
     ),
     Floor(
         "fanout",

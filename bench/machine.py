@@ -11,7 +11,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("holdfast", "langgraph", "langgraph-checkpoint-sqlite", "dbos", "msgspec")
+PACKAGES = (
+    "holdfast",
+    "langgraph",
+    "langgraph-checkpoint-sqlite",
+    "langgraph-checkpoint-postgres",
+    "dbos",
+    "procrastinate",
+    "pgqueuer",
+    "psycopg",
+    "asyncpg",
+    "msgspec",
+)
 FLUSHES = 200
 MEMORY_FILE_SYSTEMS = ("tmpfs", "ramfs")
 

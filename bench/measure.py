@@ -163,7 +163,8 @@ def resident_mb() -> float:
 def case_parser(description: str | None) -> argparse.ArgumentParser:
     """The arguments that every case takes."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--directory", type=Path, required=True, help="where the database file goes")
+    parser.add_argument("--directory", type=Path, required=True, help="where files go")
+    parser.add_argument("--url", default="", help="an empty PostgreSQL database, for the cells that use one")
     parser.add_argument("--concurrency", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--quick", action="store_true")

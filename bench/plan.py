@@ -5,21 +5,65 @@ A round visits all cells in order; rounds follow each other, so what drifts on t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-GROUPS = ("kernel", "fanout", "state", "reload", "waiting", "imports")
 CONCURRENCIES = (1, 10, 100)
 QUICK_CONCURRENCIES = (1, 100)
-STEP_ENGINES: dict[str, tuple[str, ...]] = {
-    "holdfast file": ("holdfast_steps", "--store", "file"),
-    "langgraph AsyncSqliteSaver": ("langgraph_steps", "--saver", "async"),
-    "langgraph SqliteSaver": ("langgraph_steps", "--saver", "sync"),
-    "dbos async": ("dbos_steps", "--api", "async"),
-    "dbos sync": ("dbos_steps", "--api", "sync"),
-    "holdfast :memory:": ("holdfast_steps", "--store", "memory"),
-    "langgraph none": ("langgraph_steps", "--saver", "none"),
-}
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """W(10) on one database: what it does bare, every engine, and which of them is beside the durable others."""
+
+    group: str
+    bare: Mapping[str, tuple[str, ...]]
+    engines: Mapping[str, tuple[str, ...]]
+    ours: str
+    postgres: bool = False
+
+
+SQLITE = Kernel(
+    "kernel",
+    {
+        "sqlite single": ("bare_sqlite", "--mode", "single"),
+        "sqlite grouped": ("bare_sqlite", "--mode", "grouped"),
+    },
+    {
+        "holdfast file": ("holdfast_steps",),
+        "langgraph AsyncSqliteSaver": ("langgraph_steps", "--saver", "async"),
+        "langgraph SqliteSaver": ("langgraph_steps", "--saver", "sync"),
+        "dbos async": ("dbos_steps", "--api", "async"),
+        "dbos sync": ("dbos_steps", "--api", "sync"),
+        "holdfast :memory:": ("holdfast_steps", "--memory"),
+        "langgraph none": ("langgraph_steps", "--saver", "none"),
+    },
+    ours="holdfast file",
+)
+POSTGRES = Kernel(
+    "postgres",
+    {
+        "postgres single": ("bare_postgres", "--mode", "single"),
+        "postgres grouped": ("bare_postgres", "--mode", "grouped"),
+    },
+    {
+        "holdfast postgres": ("holdfast_steps",),
+        "langgraph AsyncPostgresSaver": ("langgraph_steps", "--saver", "async"),
+        "langgraph PostgresSaver": ("langgraph_steps", "--saver", "sync"),
+        "dbos postgres async": ("dbos_steps", "--api", "async"),
+        "dbos postgres sync": ("dbos_steps", "--api", "sync"),
+    },
+    ours="holdfast postgres",
+    postgres=True,
+)
+KERNELS = (SQLITE, POSTGRES)
+GROUPS = ("kernel", "postgres", "queue", "claims", "fanout", "state", "reload", "waiting", "imports")
+
+QUEUE_ENGINES = {"holdfast": 10_000, "procrastinate": 4_000, "pgqueuer": 10_000, "dbos": 2_000}
+"""How many jobs each gets: what takes a few seconds. Rates are compared, and all are steady by then."""
+
+LATENCY_JOBS = {"holdfast": 100, "procrastinate": 100, "pgqueuer": 100, "dbos": 30}
+QUICK_SHARE = 10
 
 
 @dataclass(frozen=True)
@@ -30,13 +74,15 @@ class Cell:
     key: str
     command: tuple[str, ...]
     once: bool = False
+    postgres: bool = False  # gets an empty database
 
 
 def cells(groups: tuple[str, ...], seconds: float, *, quick: bool) -> list[Cell]:
     """The chosen groups' cells in the order of one round."""
-    flags = ("--quick",) if quick else ()
     timed = ("--seconds", str(seconds))
-    chosen = [*_kernel(timed, QUICK_CONCURRENCIES if quick else CONCURRENCIES), *_others(flags)]
+    concurrencies = QUICK_CONCURRENCIES if quick else CONCURRENCIES
+    kernels = [cell for kernel in KERNELS for cell in _kernel(kernel, timed, concurrencies)]
+    chosen = [*kernels, *_queues(QUICK_SHARE if quick else 1), *_others(("--quick",) if quick else ())]
     return [cell for cell in chosen if cell.group in groups]
 
 
@@ -44,16 +90,36 @@ def steps_key(engine: str, concurrency: int) -> str:
     return f"{engine} @{concurrency}"
 
 
-def _kernel(timed: tuple[str, ...], concurrencies: tuple[int, ...]) -> Iterator[Cell]:
-    for mode in ("single", "grouped"):
-        yield Cell("kernel", f"sqlite {mode}", ("bare_sqlite", "--mode", mode, *timed))
+def queue_key(engine: str, workers: int) -> str:
+    return f"queue {engine}, {workers} worker{'s' if workers > 1 else ''}"
+
+
+def _kernel(kernel: Kernel, timed: tuple[str, ...], concurrencies: tuple[int, ...]) -> Iterator[Cell]:
+    for name, command in kernel.bare.items():
+        yield Cell(kernel.group, name, (*command, *timed), postgres=kernel.postgres)
     for concurrency in concurrencies:
         load = (*timed, "--concurrency", str(concurrency))
-        for engine, command in STEP_ENGINES.items():
-            yield Cell("kernel", steps_key(engine, concurrency), (*command, *load))
+        for engine, command in kernel.engines.items():
+            key = steps_key(engine, concurrency)
+            yield Cell(kernel.group, key, (*command, *load), postgres=kernel.postgres)
+
+
+def _queues(share: int) -> Iterator[Cell]:
+    for workers in (1, 2):
+        for engine, jobs in QUEUE_ENGINES.items():
+            flags = ("--engine", engine, "--jobs", str(jobs // share), "--workers", str(workers))
+            yield Cell("queue", queue_key(engine, workers), ("queue", *flags), postgres=True)
+    for engine, jobs in LATENCY_JOBS.items():
+        flags = ("--engine", engine, "--jobs", str(jobs // share))
+        yield Cell("queue", f"enqueue to start {engine}", ("latency", *flags), postgres=True)
+    for engine in ("holdfast", "dbos"):
+        flags = ("--engine", engine, "--runs", str(1000 // share))
+        peer = engine != "holdfast"
+        yield Cell("queue", f"recovery {engine}", ("recovery", *flags), once=peer, postgres=True)
 
 
 def _others(flags: tuple[str, ...]) -> Iterator[Cell]:
+    yield Cell("claims", "claims holdfast", ("holdfast_claims", *flags), once=True, postgres=True)
     yield Cell("fanout", "fan-out 1,000 holdfast", ("holdfast_fanout", *flags))
     yield Cell("fanout", "fan-out 1,000 langgraph", ("langgraph_fanout", *flags))
     yield Cell("fanout", "fan-out 10,000 holdfast", ("holdfast_fanout", "--items", "10000", "--repeats", "1"))

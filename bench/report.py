@@ -6,14 +6,17 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from bench.floors import FLOORS, Floor, Round
-from bench.plan import CONCURRENCIES, STEP_ENGINES, steps_key
+from bench.plan import CONCURRENCIES, Kernel, steps_key
 
 METHOD = """\
 W(10): ten trivial nodes in sequence, about 200 bytes of JSON state, each durable before the next begins.
 Load: waves of C runs started together. Rounds are interleaved: every cell in a fresh process, then all again.
 Step latency (p50, p99): from one node's start to the next one's start in the same run, so it holds the commit
-and the scheduling. sqlite single / grouped: one INSERT+COMMIT / 100 rows per commit, nothing else.
-All files: synchronous=FULL. Values are medians over the rounds; ratios are taken within each round."""
+and the scheduling. Single, grouped: one INSERT+COMMIT, 100 rows per commit, nothing else.
+All SQLite files: synchronous=FULL. Commits: transactions that wrote. Statements and round trips: all of one run's,
+its start and end included. Values are medians over the rounds; ratios are taken within each round."""
+
+COUNTED_ON_THE_WIRE = {"statements/step": "statements_per_step", "round trips/step": "round_trips_per_step"}
 
 
 def medians(rounds: Sequence[Round]) -> dict[str, dict[str, float]]:
@@ -42,26 +45,24 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     )
 
 
-def steps_table(rounds: Sequence[Round]) -> str:
+def steps_table(rounds: Sequence[Round], kernel: Kernel) -> str:
     middle = medians(rounds)
-    header = ("engine", "runs", "steps/s", "p50 ms", "p99 ms", "CPU us/step", "commits/step", "holdfast is")
-    rows = [
-        _steps_row(name, "-", middle[name], "")
-        for name in ("sqlite single", "sqlite grouped")
-        if name in middle
-    ]
+    header = ("engine", "runs", "steps/s", "p50 ms", "p99 ms", "CPU us/step", "commits/step")
+    header += (*COUNTED_ON_THE_WIRE,) if kernel.postgres else ()
+    rows = [_steps_row(name, "-", middle[name], kernel, "") for name in kernel.bare if name in middle]
     for concurrency in CONCURRENCIES:
-        for engine in STEP_ENGINES:
+        for engine in kernel.engines:
             key = steps_key(engine, concurrency)
             if key in middle:
-                rows.append(
-                    _steps_row(engine, str(concurrency), middle[key], _advantage(rounds, engine, concurrency))
-                )
-    return table(header, rows) if rows else ""
+                advantage = _advantage(rounds, kernel, engine, concurrency)
+                rows.append(_steps_row(engine, str(concurrency), middle[key], kernel, advantage))
+    return table((*header, "holdfast is"), rows) if rows else ""
 
 
-def _steps_row(name: str, runs: str, metrics: dict[str, float], advantage: str) -> tuple[str, ...]:
-    commits = metrics.get("commits_per_step")
+def _steps_row(
+    name: str, runs: str, metrics: dict[str, float], kernel: Kernel, advantage: str
+) -> tuple[str, ...]:
+    wire = COUNTED_ON_THE_WIRE.values() if kernel.postgres else ()
     return (
         name,
         runs,
@@ -69,16 +70,21 @@ def _steps_row(name: str, runs: str, metrics: dict[str, float], advantage: str) 
         f"{metrics['p50_ms']:.3f}",
         f"{metrics['p99_ms']:.3f}",
         f"{metrics['cpu_us_per_step']:,.0f}",
-        "-" if commits is None else f"{commits:.3f}",
+        _counted(metrics.get("commits_per_step"), 3),
+        *(_counted(metrics.get(metric), 2) for metric in wire),
         advantage,
     )
 
 
-def _advantage(rounds: Sequence[Round], engine: str, concurrency: int) -> str:
-    """How many times this engine Holdfast is: `:memory:` against what stores nothing, else the file."""
+def _counted(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _advantage(rounds: Sequence[Round], kernel: Kernel, engine: str, concurrency: int) -> str:
+    """How many times this engine Holdfast is: `:memory:` against what stores nothing, else what is durable."""
     if engine.startswith("holdfast"):
         return ""
-    ours = steps_key("holdfast :memory:" if engine == "langgraph none" else "holdfast file", concurrency)
+    ours = steps_key("holdfast :memory:" if engine == "langgraph none" else kernel.ours, concurrency)
     theirs = steps_key(engine, concurrency)
     ratios = [
         results[ours]["steps_per_second"] / results[theirs]["steps_per_second"]

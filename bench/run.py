@@ -6,17 +6,19 @@ bench/run.sh [--quick] [--only kernel,fanout] [--rounds N] [--seconds S] [--json
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import machine, report
+from bench import machine, report, server
 from bench.floors import FLOORS
-from bench.plan import GROUPS, Cell, cells
+from bench.plan import GROUPS, KERNELS, Cell, cells
 
 ROOT = Path(__file__).resolve().parent.parent
 CELL_TIMEOUT_SECONDS = 600
@@ -27,14 +29,25 @@ class CellFailed(Exception):
     """A cell's process ended without an answer."""
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where the cells keep what they write: files below `directory`, databases on the server of a URL."""
+
+    directory: Path
+    postgres: str
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     plan = cells(options.only, options.seconds, quick=options.quick)
+    postgres = server.find() if any(cell.postgres for cell in plan) else ""
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-", dir=options.directory) as name:
-        directory = Path(name)
-        about = machine.describe(directory)
+        places = Places(Path(name), postgres)
+        about = machine.describe(places.directory) | {
+            "postgres": server.settings(postgres) if postgres else {}
+        }
         introduce(about, options.rounds, quick=options.quick)
-        rounds, failures = measure(plan, options.rounds, directory)
+        rounds, failures = measure(plan, options.rounds, places)
     show(rounds, options.only, failures)
     if options.json:
         answer = {"machine": about, "quick": options.quick, "rounds": rounds, "failures": failures}
@@ -68,9 +81,7 @@ def groups(text: str) -> tuple[str, ...]:
     return chosen
 
 
-def measure(
-    plan: Sequence[Cell], rounds: int, directory: Path
-) -> tuple[list[dict[str, Any]], dict[str, str]]:
+def measure(plan: Sequence[Cell], rounds: int, places: Places) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """The metrics of each cell, per round; and the reasons of those that gave none."""
     measured: list[dict[str, Any]] = []
     failures: dict[str, str] = {}
@@ -82,18 +93,21 @@ def measure(
                 continue
             progress(f"round {number + 1}/{rounds}: {cell.key}")
             try:
-                results[cell.key] = run_cell(cell, directory)
+                results[cell.key] = run_cell(cell, places)
             except CellFailed as failure:
                 failures[cell.key] = str(failure)
     progress("")
     return measured, failures
 
 
-def run_cell(cell: Cell, directory: Path) -> dict[str, Any]:
-    """Run it in a fresh process and directory; the last line of JSON that it printed. Raises CellFailed."""
+def run_cell(cell: Cell, places: Places) -> dict[str, Any]:
+    """Run it in a fresh process, directory and database; the last line of JSON that it printed. Raises CellFailed."""
     module, *flags = cell.command
-    with tempfile.TemporaryDirectory(dir=directory) as name:
+    with contextlib.ExitStack() as stack:
+        name = stack.enter_context(tempfile.TemporaryDirectory(dir=places.directory))
         command = [sys.executable, "-m", f"bench.cases.{module}", *flags, "--directory", name]
+        if cell.postgres:
+            command += ["--url", stack.enter_context(server.database(places.postgres))]
         try:
             done = subprocess.run(
                 command, cwd=ROOT, capture_output=True, text=True, timeout=CELL_TIMEOUT_SECONDS, check=False
@@ -127,6 +141,8 @@ def introduce(about: dict[str, Any], rounds: int, *, quick: bool) -> None:
     say(f"Python {about['python']}, SQLite {about['sqlite']}; {packages}")
     flush = f"4 KB append and flush {about['flush_ms']:.3f} ms"
     say(f"{about['file_system']}, {flush}; load at the start {about['load']:.2f}")
+    if settings := about["postgres"]:
+        say("PostgreSQL, for all alike: " + ", ".join(f"{name}={value}" for name, value in settings.items()))
     if about["file_system"] in machine.MEMORY_FILE_SYSTEMS:
         say("WARNING: the databases lie in memory, a flush costs nothing: give --directory on a disk.")
     say(f"\n{report.METHOD}\nRounds: {rounds}.{' QUICK: figures are indicative only.' if quick else ''}")
@@ -134,7 +150,7 @@ def introduce(about: dict[str, Any], rounds: int, *, quick: bool) -> None:
 
 def show(rounds: Sequence[dict[str, Any]], chosen: Sequence[str], failures: dict[str, str]) -> None:
     for text in (
-        report.steps_table(rounds),
+        *(report.steps_table(rounds, kernel) for kernel in KERNELS),
         report.others_table(rounds),
         report.floors_table(rounds, chosen),
     ):

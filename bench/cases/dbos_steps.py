@@ -1,81 +1,71 @@
-"""W(10) on DBOS with its SQLite system database: the async API, or the sync API with a thread per run.
+"""W(10) on DBOS, on SQLite or, given a URL, PostgreSQL: the async API, or the sync API with a thread per run.
 
-DBOS chooses the file's settings itself: a rollback journal with `synchronous=FULL`.
+DBOS chooses the settings itself: on SQLite a rollback journal with `synchronous=FULL`, on PostgreSQL a pool of 20.
 """
 
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
+import contextlib
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from dbos import DBOS, DBOSConfig
+from dbos import DBOS
 
-from bench.measure import COUNTED_RUNS, NODES, Change, Load, Probe, case_parser, emit, initial_state
-from bench.observe import Transactions
+from bench.dbos_engine import launched
+from bench.measure import NODES, AsyncExecute, Change, Execute, case_parser, emit, initial_state
+from bench.passes import Passes
 
 
 def main() -> None:
     parser = case_parser(__doc__)
     parser.add_argument("--api", choices=["sync", "async"], required=True)
     arguments = parser.parse_args()
-    probe = Probe()
-    load = Load(probe, arguments.concurrency, arguments.seconds)
-    path = arguments.directory / "dbos.db"
-    config: DBOSConfig = {
-        "name": "bench",
-        "system_database_url": f"sqlite:///{path}",
-        "log_level": "ERROR",
-        "console_log_level": "ERROR",
-        "enable_otlp": False,
-    }
-    DBOS(config=config)
-    try:
-        if arguments.api == "sync":
-            metrics = measure_sync(probe, load, path)
-        else:
-            metrics = asyncio.run(measure_async(probe, load, path))
-    finally:
-        DBOS.destroy()
+    case = Case(Passes(arguments))
+    if arguments.api == "sync":
+        metrics = case.passes.measure_threads(case.with_sync_api)
+    else:
+        metrics = asyncio.run(case.passes.measure(case.with_async_api))
     emit(metrics)
 
 
-def measure_sync(probe: Probe, load: Load, path: Path) -> dict[str, float]:
-    steps = [DBOS.step(name=f"n{index}")(probe.node(index)) for index in range(NODES)]
+class Case:
+    """The ways to open DBOS."""
 
-    @DBOS.workflow()
-    def bench(state: dict[str, Any]) -> dict[str, Any]:
-        for step in steps:
-            state |= step(state)
-        return state
+    def __init__(self, passes: Passes) -> None:
+        self.passes = passes
 
-    DBOS.launch()
-    metrics = load.measure_threads(lambda run: bench(initial_state(run))).metrics()
-    transactions = Transactions(path)
-    for run in probe.new_runs(COUNTED_RUNS):
-        bench(initial_state(run))
-    return metrics | {"commits_per_step": transactions.count() / (COUNTED_RUNS * NODES)}
+    @contextlib.contextmanager
+    def with_sync_api(self, url: str) -> Iterator[Execute]:
+        with launched(url or f"sqlite:///{self.passes.path}", self._define_sync) as workflow:
+            yield lambda run: workflow(initial_state(run))
 
+    @contextlib.asynccontextmanager
+    async def with_async_api(self, url: str) -> AsyncIterator[AsyncExecute]:
+        with launched(url or f"sqlite:///{self.passes.path}", self._define_async) as workflow:
+            yield lambda run: workflow(initial_state(run))
 
-async def measure_async(probe: Probe, load: Load, path: Path) -> dict[str, float]:
-    steps = [DBOS.step(name=f"n{index}")(probe.async_node(index)) for index in range(NODES)]
+    def _define_sync(self) -> Any:
+        steps = [DBOS.step(name=f"n{index}")(self.passes.probe.node(index)) for index in range(NODES)]
 
-    @DBOS.workflow()
-    async def bench(state: Change) -> Change:
-        for step in steps:
-            state |= await step(state)
-        return state
+        @DBOS.workflow()
+        def bench(state: Change) -> Change:
+            for step in steps:
+                state |= step(state)
+            return state
 
-    DBOS.launch()
+        return bench
 
-    async def execute(run: int) -> object:
-        return await bench(initial_state(run))
+    def _define_async(self) -> Any:
+        steps = [DBOS.step(name=f"n{index}")(self.passes.probe.async_node(index)) for index in range(NODES)]
 
-    metrics = (await load.measure(execute)).metrics()
-    transactions = Transactions(path)
-    for run in probe.new_runs(COUNTED_RUNS):
-        await execute(run)
-    return metrics | {"commits_per_step": transactions.count() / (COUNTED_RUNS * NODES)}
+        @DBOS.workflow()
+        async def bench(state: Change) -> Change:
+            for step in steps:
+                state |= await step(state)
+            return state
+
+        return bench
 
 
 if __name__ == "__main__":

@@ -1,33 +1,31 @@
-"""W(10) on Holdfast: a state graph of ten nodes, on a SQLite file (`synchronous=FULL`) or in `:memory:`."""
+"""W(10) on Holdfast: a state graph of ten nodes, in `:memory:`, on a SQLite file or, given a URL, on PostgreSQL.
+
+On SQLite it is `synchronous=FULL`.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
-from bench.measure import (
-    COUNTED_RUNS,
-    NODES,
-    Change,
-    Load,
-    Probe,
-    case_parser,
-    emit,
-    initial_state,
-    median_seconds,
-    wave,
-)
-from bench.observe import Transactions
+from bench.measure import NODES, AsyncExecute, Change, Probe, case_parser, emit, initial_state
+from bench.passes import Passes
 from holdfast import END, START, Engine, Runtime, State, StateGraph, workflow_factory
 
 
 def main() -> None:
     parser = case_parser(__doc__)
-    parser.add_argument("--store", choices=["file", "memory"], required=True)
+    parser.add_argument("--memory", action="store_true")
     arguments = parser.parse_args()
-    path = arguments.directory / "holdfast.db" if arguments.store == "file" else None
-    emit(asyncio.run(measure(path, arguments.concurrency, arguments.seconds)))
+    passes = Passes(arguments)
+    define(passes.probe)
+    if arguments.memory:
+        metrics = asyncio.run(passes.timed(lambda _: opened("sqlite:///:memory:")))
+    else:
+        metrics = asyncio.run(passes.measure(lambda url: opened(url or f"sqlite:///{passes.path}")))
+    emit(metrics)
 
 
 def define(probe: Probe) -> None:
@@ -40,10 +38,9 @@ def define(probe: Probe) -> None:
         return State(params)
 
 
-async def measure(path: Path | None, concurrency: int, seconds: float) -> dict[str, float]:
-    probe = Probe()
-    define(probe)
-    async with Engine(f"sqlite:///{path or ':memory:'}", observers=()) as engine:
+@contextlib.asynccontextmanager
+async def opened(url: str) -> AsyncIterator[AsyncExecute]:
+    async with Engine(url, observers=()) as engine:
 
         async def execute(run: int) -> Any:
             result = await engine.execute("bench", initial_state(run))
@@ -52,21 +49,7 @@ async def measure(path: Path | None, concurrency: int, seconds: float) -> dict[s
                 raise RuntimeError(message)
             return result
 
-        metrics = (await Load(probe, concurrency, seconds).measure(execute)).metrics()
-        if path is None:
-            return metrics
-        transactions = Transactions(path)
-        if concurrency > 1:
-            await wave(execute, probe.new_runs(concurrency))
-            return metrics | {"commits_per_step": transactions.count() / (concurrency * NODES)}
-        commits: list[float] = []
-        for run in probe.new_runs(COUNTED_RUNS):
-            before = transactions.count()
-            await execute(run)
-            commits.append(transactions.count() - before)
-        # The median: the keeper's housekeeping may commit in between, the run's own commits are alike.
-        per_run = median_seconds(commits)
-        return metrics | {"commits_per_step": per_run / NODES, "commits_per_run": per_run}
+        yield execute
 
 
 if __name__ == "__main__":
