@@ -12,13 +12,12 @@ import time
 from bench.board import Board
 from bench.cases import bare_postgres
 from bench.engines import ENGINES, QueueEngine, load
-from bench.engines.worker import workers
+from bench.engines.worker import Crew, workers
 from bench.measure import case_parser, emit, quantile
 from bench.server import connect
 
 BARE_SECONDS = 0.3
 WARM_UP_JOBS = 3
-PATIENCE_SECONDS = 60
 LOOK_SECONDS = 0.001
 REST_SECONDS = 0.02
 
@@ -31,8 +30,8 @@ def main() -> None:
     engine = load(arguments.engine)
     board = Board(arguments.directory / "board", WARM_UP_JOBS + arguments.jobs)
     asyncio.run(engine.fill(arguments.url, range(0)))
-    with workers(arguments.engine, arguments.url, board):
-        waits = asyncio.run(measure(engine, arguments.url, board))[WARM_UP_JOBS:]
+    with workers(arguments.engine, arguments.url, board) as crew:
+        waits = asyncio.run(measure(engine, crew, arguments.url, board))[WARM_UP_JOBS:]
     with connect(arguments.url) as connection:
         commits = bare_postgres.measure(connection, 1, BARE_SECONDS)
     emit(
@@ -45,16 +44,14 @@ def main() -> None:
     )
 
 
-async def measure(engine: QueueEngine, url: str, board: Board) -> list[float]:
+async def measure(engine: QueueEngine, crew: Crew, url: str, board: Board) -> list[float]:
     waits = []
     async with engine.client(url) as enqueue:
         for job in range(board.size):
             begun = time.monotonic()
             await enqueue(job)
             while not board.start(job):
-                if time.monotonic() - begun > PATIENCE_SECONDS:
-                    message = f"job {job} did not start within {PATIENCE_SECONDS} s"
-                    raise RuntimeError(message)
+                crew.check(begun, lambda: f"{board.started()} jobs started")
                 await asyncio.sleep(LOOK_SECONDS)
             waits.append(board.start(job) - begun)
             await asyncio.sleep(REST_SECONDS)

@@ -7,19 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import Any
-
-import psycopg
 
 from bench.board import Board
 from bench.engines import ENGINES, load
 from bench.engines.worker import workers
 from bench.measure import case_parser, emit
 from bench.server import connect
-
-POLL_SECONDS = 0.005
-PATIENCE_SECONDS = 300
 
 
 def main() -> None:
@@ -35,10 +28,10 @@ def main() -> None:
     board = Board(arguments.directory / "board", arguments.jobs)
     with (
         connect(arguments.url) as connection,
-        workers(arguments.engine, arguments.url, board, arguments.workers),
+        workers(arguments.engine, arguments.url, board, arguments.workers) as crew,
     ):
-        until(lambda: board.started() == board.size, lambda: f"{board.started()} jobs started")
-        seconds = drained(connection, engine.UNENDED) - board.first()
+        crew.until(lambda: board.started() == board.size, lambda: f"{board.started()} jobs started")
+        seconds = crew.drained(connection, engine.UNENDED) - board.first()
     emit(
         {
             "jobs_per_second": arguments.jobs / seconds,
@@ -47,27 +40,6 @@ def main() -> None:
             "started_again": board.repeated(),
         }
     )
-
-
-def until(holds: Callable[[], bool], found: Callable[[], str]) -> None:
-    """Wait until it holds; raise RuntimeError with what was found instead after `PATIENCE_SECONDS`."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        if time.monotonic() > deadline:
-            message = f"{found()} within {PATIENCE_SECONDS} s"
-            raise RuntimeError(message)
-        time.sleep(POLL_SECONDS)
-
-
-def drained(connection: psycopg.Connection[Any], unended: str) -> float:
-    """Wait until every job has ended in the database; return when."""
-
-    def left() -> int:
-        (count,) = connection.execute(unended).fetchone()  # type: ignore[misc, arg-type]
-        return int(count)
-
-    until(lambda: left() == 0, lambda: f"{left()} jobs were left")
-    return time.monotonic()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 
 from bench.board import Board
-from bench.cases.queue import drained, until
 from bench.engines import DURABLE_ENGINES, STEPS, load
 from bench.engines.worker import workers
 from bench.measure import case_parser, emit
@@ -24,13 +23,15 @@ def main() -> None:
     name, url, runs = arguments.engine, arguments.url, arguments.runs
     second = range(runs, 2 * runs)
     before = Board(arguments.directory / "before", STEPS * runs)
-    with workers(name, url, before, task="begin"):
-        until(lambda: before.started(second) == runs, lambda: f"{before.started(second)} runs began")
+    with workers(name, url, before, task="begin") as crew:
+        crew.until(lambda: before.started(second) == runs, lambda: f"{before.started(second)} runs began")
     after = Board(arguments.directory / "after", STEPS * runs)
     killed = time.monotonic()
-    with connect(url) as connection, workers(name, url, after, task="take_up"):
-        until(lambda: after.started(second) == runs, lambda: f"{after.started(second)} runs were taken up")
-        ended = drained(connection, load(name).UNENDED)
+    with connect(url) as connection, workers(name, url, after, task="take_up") as crew:
+        crew.until(
+            lambda: after.started(second) == runs, lambda: f"{after.started(second)} runs were taken up"
+        )
+        ended = crew.drained(connection, load(name).UNENDED)
     emit(
         {
             "taken_up_seconds": after.last(second) - killed,
