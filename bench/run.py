@@ -40,9 +40,10 @@ class Places:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     plan = cells(options.only, options.seconds, quick=options.quick)
-    postgres = server.find() if any(cell.postgres for cell in plan) else ""
-    with tempfile.TemporaryDirectory(prefix="holdfast-bench-", dir=options.directory) as name:
-        places = Places(Path(name), postgres)
+    with contextlib.ExitStack() as stack:
+        postgres = stack.enter_context(server.server()) if any(cell.postgres for cell in plan) else ""
+        name = tempfile.TemporaryDirectory(prefix="holdfast-bench-", dir=options.directory)
+        places = Places(Path(stack.enter_context(name)), postgres)
         about = machine.describe(places.directory) | {
             "postgres": server.settings(postgres) if postgres else {}
         }

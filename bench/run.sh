@@ -12,10 +12,10 @@ if [ ! -x "$venv/bin/python" ] || [ "$(cat "$stamp" 2>/dev/null)" != "$inputs" ]
     echo "bench: installing the peers and holdfast into $venv" >&2
     if command -v uv >/dev/null 2>&1; then
         uv venv --quiet --allow-existing --python "$python" "$venv"
-        uv pip install --quiet --python "$venv/bin/python" -r bench/peers/requirements.txt -e .
+        uv pip install --quiet --python "$venv/bin/python" -r bench/peers/requirements.txt -e '.[postgres]'
     else
         "$python" -m venv "$venv"
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r bench/peers/requirements.txt -e .
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r bench/peers/requirements.txt -e '.[postgres]'
     fi
     printf '%s' "$inputs" >"$stamp"
 fi

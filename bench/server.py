@@ -1,68 +1,29 @@
-"""The PostgreSQL server that the cells share, and a database of its own for each of them.
+"""The PostgreSQL server that the cells share: the one of the tests, see `tests/servers/postgres.py`.
 
-`$HOLDFAST_TEST_POSTGRES` names it, else it is the local one. Its settings are stated in the report's head; they
-are the same for every engine, and none of them sets its own `synchronous_commit`.
+Each cell has a database of its own. The server's settings are stated in the report's head; they are the same for every
+engine, and none of them sets its own `synchronous_commit`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import uuid
-from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote, urlencode
 
 import psycopg
-from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
 
-LOCAL = "postgresql://postgres@127.0.0.1:5432/postgres"
+from tests.servers.postgres import database, server
+
+__all__ = ["Transactions", "connect", "database", "server", "settings"]
+
 SETTINGS = ("server_version", "fsync", "synchronous_commit", "full_page_writes", "shared_buffers", "ssl")
-CONNECT_SECONDS = 5
-
-
-def find() -> str:
-    """Return the server's URL. Raises psycopg.OperationalError when it cannot be reached."""
-    url = os.environ.get("HOLDFAST_TEST_POSTGRES") or LOCAL
-    with connect(url):
-        return url
 
 
 def connect(url: str) -> psycopg.Connection[Any]:
-    return psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_SECONDS)
+    return psycopg.connect(url, autocommit=True)
 
 
 def settings(url: str) -> dict[str, str]:
     with connect(url) as connection:
         return {name: str(connection.execute(f"SHOW {name}").fetchone()[0]) for name in SETTINGS}  # type: ignore[index]
-
-
-@contextlib.contextmanager
-def database(server: str) -> Iterator[str]:
-    """Make an empty database, yield its URL, and drop it with whatever is still connected to it."""
-    name = f"holdfast_bench_{uuid.uuid4().hex[:12]}"
-    with connect(server) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        try:
-            yield with_parameters(server, dbname=name)
-        finally:
-            connection.execute(
-                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
-            )
-
-
-def with_parameters(url: str, **changes: str) -> str:
-    """Return the URL with other parts, named as libpq names them: host, port, dbname, sslmode..."""
-    parts = {name: str(value) for name, value in conninfo_to_dict(url).items()} | changes
-    user, password, host = parts.pop("user", ""), parts.pop("password", ""), parts.pop("host", "localhost")
-    port, dbname = parts.pop("port", ""), parts.pop("dbname", "")
-    who = quote(user, safe="") + (f":{quote(password, safe='')}" if password else "")
-    if host.startswith("/"):  # a directory with a socket
-        parts["host"], host = host, ""
-    where = host + (f":{port}" if port else "")
-    rest = f"?{urlencode(parts)}" if parts else ""
-    return f"postgresql://{who + '@' if who else ''}{where}/{quote(dbname, safe='')}{rest}"
 
 
 class Transactions:

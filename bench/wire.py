@@ -14,10 +14,9 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
+from urllib.parse import quote, urlencode
 
 from psycopg.conninfo import conninfo_to_dict
-
-from bench.server import with_parameters
 
 CHUNK_BYTES = 1 << 16
 HEADER_BYTES = 5
@@ -99,6 +98,15 @@ class Wire:
         connection = socket.create_connection((host, int(port)))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
+
+
+def with_parameters(url: str, **changes: str) -> str:
+    """Return the URL with other parts, named as libpq names them: host, port, sslmode..."""
+    parts = {name: str(value) for name, value in conninfo_to_dict(url).items()} | changes
+    user, password, host = parts.pop("user", ""), parts.pop("password", ""), parts.pop("host")
+    port, dbname = parts.pop("port"), parts.pop("dbname", "")
+    who = quote(user, safe="") + (f":{quote(password, safe='')}" if password else "")
+    return f"postgresql://{who + '@' if who else ''}{host}:{port}/{quote(dbname, safe='')}?{urlencode(parts)}"
 
 
 def _forward(client: socket.socket, server: socket.socket) -> None:
