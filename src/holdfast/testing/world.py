@@ -82,11 +82,13 @@ def _inside_each(method: Callable[..., Any]) -> Callable[..., Any]:
     return iterate
 
 
+_ITERATING: Final = ("events",)  # plain functions, which check their arguments at the call
+
 for _name, _method in inspect.getmembers(Engine, inspect.isfunction):
     if not _name.startswith("_"):
         if inspect.iscoroutinefunction(_method):
             setattr(SimulatedEngine, _name, _inside(_method))
-        elif inspect.isasyncgenfunction(_method):
+        elif _name in _ITERATING:
             setattr(SimulatedEngine, _name, _inside_each(_method))
 
 
