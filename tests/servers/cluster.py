@@ -81,6 +81,12 @@ class Cluster:
             self._keeper.communicate("\n")
             self._keeper = None
 
+    def require_password(self, user: str) -> None:
+        """Let that user in only with a password."""
+        file = self._data / "pg_hba.conf"
+        file.write_text(f"host all {user} all scram-sha-256\n{file.read_text()}")
+        self._run("pg_ctl", "reload")
+
     def close(self) -> None:
         """Stop for good."""
         self.stop("immediate")

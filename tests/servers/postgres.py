@@ -21,7 +21,7 @@ from psycopg import sql
 
 from holdfast.store.open import shown
 from holdfast.store.postgres.place import Place
-from holdfast.store.postgres.schema import prepare
+from holdfast.store.postgres.schema import OLDEST, prepare
 from tests.servers.cluster import cluster
 
 PREFIX = "holdfast_test_"
@@ -38,12 +38,21 @@ def server() -> Iterator[str]:
         yield given
         return
     for url in local_urls():
-        with contextlib.suppress(psycopg.OperationalError):
-            psycopg.connect(url, connect_timeout=5).close()
+        if is_ours_to_use(url):
             yield url
             return
     with cluster() as own:
         yield own.url
+
+
+def is_ours_to_use(url: str) -> bool:
+    """Whether a server is there that lets us make databases and roles."""
+    try:
+        with psycopg.connect(url, connect_timeout=5) as connection:
+            may = connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
+            return may == (True,) and connection.info.server_version >= OLDEST * 10000
+    except psycopg.OperationalError:
+        return False
 
 
 def local_urls() -> Iterator[str]:

@@ -38,6 +38,9 @@ class Place:
             raise RequestError(
                 f"malformed store URL: {shown}{_reason(error, url, shown)}", fix=_FORM
             ) from None
+        for port in str(given.get("port") or "").split(","):
+            if port and not port.isdecimal():
+                raise RequestError(f"malformed store URL: {shown} (the port {port} is no number)", fix=_FORM)
         self.shown: Final = shown
 
 

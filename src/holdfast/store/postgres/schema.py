@@ -15,6 +15,11 @@ from holdfast.store.postgres.place import Place
 
 OLDEST: Final = 14
 _LOCK: Final = 1215261797
+
+# Read from the catalogs: `to_regclass` may go by what the server remembers from before we waited for the lock.
+_SCHEMA: Final = "SELECT 1 FROM pg_namespace WHERE nspname = 'holdfast'"
+_TABLE: Final = "SELECT 1 FROM pg_tables WHERE schemaname = 'holdfast' AND tablename = 'schema_version'"
+
 _MIGRATIONS: Final = Path(__file__).with_name("migrations")
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -57,7 +62,7 @@ def upgrade(connection: Connection, where: str) -> None:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         connection.execute("SET LOCAL client_min_messages = warning")
         missing = pending(known, _applied(connection), where)
-        if missing and connection.execute("SELECT to_regnamespace('holdfast')").fetchone() == (None,):
+        if missing and not connection.execute(_SCHEMA).fetchone():
             _create_schema(connection, where)
         for migration in missing:
             connection.execute(migration.script.encode())
@@ -79,7 +84,7 @@ def _create_schema(connection: Connection, where: str) -> None:
 
 
 def _applied(connection: Connection) -> Sequence[tuple[int, int]]:
-    if connection.execute("SELECT to_regclass('holdfast.schema_version')").fetchone() == (None,):
+    if not connection.execute(_TABLE).fetchone():
         return []
     rows = connection.execute("SELECT version, min_code FROM holdfast.schema_version").fetchall()
     return [(version, min_code) for version, min_code in rows]

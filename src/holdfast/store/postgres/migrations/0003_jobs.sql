@@ -95,9 +95,10 @@ BEGIN
         IF seen IS NULL OR holdfast.is_stopped(claimer) THEN
             RETURN;
         END IF;
+        -- `length` instead of a comparison, so that a plan from young tables cannot walk all of jobs_ready.
         SELECT array_agg(locked.id) INTO taken FROM (
             SELECT j.id FROM holdfast.jobs AS j JOIN holdfast.workflow_runs AS r ON r.id = j.run
-            WHERE j.id = ANY (seen) AND j.worker = ''
+            WHERE j.id = ANY (seen) AND length(j.worker) = 0
             ORDER BY j.priority DESC, j.id LIMIT most FOR NO KEY UPDATE OF j, r SKIP LOCKED
         ) AS locked;
         EXIT WHEN taken IS NOT NULL OR cardinality(seen) < span;
