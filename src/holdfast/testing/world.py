@@ -48,6 +48,8 @@ class SimulatedEngine(Engine):
     process: Process
     way: FaultyStore
     """Its way to the store; `way.cut = True` takes it away."""
+    ready = False
+    """True once it is open: before, nobody has it to work with, though it may have begun to drive runs."""
 
     @property
     def name(self) -> str:
@@ -56,8 +58,8 @@ class SimulatedEngine(Engine):
 
     @property
     def alive(self) -> bool:
-        """Tell whether it was neither killed nor closed."""
-        return not self.process.dead and self._parts is not None
+        """Tell whether it is open, and was neither killed nor closed."""
+        return self.ready and not self.process.dead and self._parts is not None
 
 
 def _inside(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -192,6 +194,7 @@ class World:
             except StoreUnavailable:
                 await asyncio.sleep(1)
             else:
+                engine.ready = True
                 return engine
 
     def living(self) -> list[SimulatedEngine]:
