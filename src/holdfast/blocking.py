@@ -212,6 +212,7 @@ class Engine:
     runs = _page(asynchronous.Engine.runs)
     count = _value(asynchronous.Engine.count)
     workflows = _value(asynchronous.Engine.workflows)
+    workers = _value(asynchronous.Engine.workers)
     events = _stream(asynchronous.Engine.events)
     stages = _value(asynchronous.Engine.stages)
     decisions = _value(asynchronous.Engine.decisions)

@@ -29,6 +29,7 @@ from holdfast.model.checks import (
     DATA,
     DURATION,
     FLAG,
+    NAMES,
     PRIORITY,
     TEXT,
     TEXTS,
@@ -73,6 +74,7 @@ _KINDS: Final = {
     "registry": instance_of(registries.Registry, expected="a Registry").or_none(),
     "workers": FLAG,
     "concurrency": COUNT,
+    "queues": NAMES,
 }
 _ON_CONFLICT: Final = ("return", "reject", "restart")
 _START: Final = {
@@ -89,9 +91,9 @@ _START: Final = {
 class Engine(Reading):
     """Durable runs on one store. Use it with `async with`, or `open` and `close`.
 
-    With workers it drives runs of the registered workflows, at most `concurrency` at once, and takes unfinished ones
-    up by itself when it opens; without, it is a client. A run belongs to the engine, not to the request that started
-    it.
+    With workers it drives runs of the registered workflows that are in one of its `queues`, at most `concurrency` at
+    once, and takes unfinished ones up by itself when it opens; without, it is a client. A run belongs to the engine,
+    not to the request that started it.
     """
 
     def __init__(
@@ -104,29 +106,32 @@ class Engine(Reading):
         registry: registries.Registry | None = None,
         workers: bool = True,
         concurrency: int = 100,
+        queues: Sequence[str] = ("default",),
         store: Store | None = None,
         clock: Clock | None = None,
         host: Host | None = None,
     ) -> None:
         """Keep the settings; nothing is opened yet. `store`, `clock` and `host` are for tests and tools."""
-        given = {
+        given: dict[str, Any] = {
             "url": url,
             "runtime": runtime,
             "observers": observers,
             "secrets": secrets,
             "registry": registry,
         }
-        for field, value in {**given, "workers": workers, "concurrency": concurrency}.items():
+        given |= {"workers": workers, "concurrency": concurrency, "queues": queues}
+        for field, value in given.items():
             argument(field, value, _KINDS[field])
         self.url = store_url(url)
         self.runtime = runtime or Runtime()
         self.registry = registry or registries.default
-        self._host: Final = host or Host()
+        self._host: Host = host or Host()
         self._store: Store = store or open_store(self.url)
         self._clock: Final[Clock] = SharedClock(clock or SystemClock(), self._store.now)
         self._given_observers = tuple(observers)
         self._workers = workers
         self._concurrency = concurrency
+        self._queues = tuple(dict.fromkeys(queues))
         provider = None if secrets is None else (lambda row, name: secrets(Run(self, row), name))
         self._secrets: Final = SecretMemory(provider)
         self._provider = secrets
@@ -172,6 +177,7 @@ class Engine(Reading):
             secrets=self._secrets,
             observers=self._given_observers,
             concurrency=self._concurrency,
+            queues=self._queues,
             drives=self._workers,
             cancel_grace=CANCEL_GRACE,
             host=self._host,
@@ -387,7 +393,7 @@ class Engine(Reading):
             fact = facts.RunResumed(key=f"resume:{row.position}:{new_id(self._clock)}")
             await self._deliver(id, fact, fact.key, UNENDED)
         if secrets and parts.worker is not None:
-            await parts.worker.take_run(id)
+            await parts.worker.holdings.take_run(id)
         return await self.get(id)
 
     async def delete(self, id: RunId) -> None:

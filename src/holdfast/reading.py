@@ -18,15 +18,16 @@ from holdfast.model import facts
 from holdfast.model.audit import Decision, Stage
 from holdfast.model.checks import DURATION, POSITION, TEXT, TEXTS, WORDS, Kind, argument, instance_of
 from holdfast.model.event import RunEvent
-from holdfast.model.ids import RunId, check_run_id, instant, seconds
+from holdfast.model.ids import Instant, RunId, check_run_id, instant, moment, seconds
 from holdfast.model.run import ENDED, RunRow, RunStatus
 from holdfast.registry import Registry
-from holdfast.run import Page, Run, WorkflowInfo
+from holdfast.run import Page, Run, WorkerInfo, WorkflowInfo
 from holdfast.runtime.assembly import Assembly
+from holdfast.runtime.host import Host
 from holdfast.runtime.loading import Loaded, load_run
 from holdfast.services import Runtime
 from holdfast.store.open import file_of
-from holdfast.store.port import RunQuery, Store
+from holdfast.store.port import RunQuery, Store, WorkerRow
 
 if TYPE_CHECKING:
     from holdfast.engine import Engine
@@ -53,6 +54,7 @@ class Reading(ABC):
     runtime: Runtime
     registry: Registry
     _store: Store
+    _host: Host
 
     @property
     @abstractmethod
@@ -189,11 +191,32 @@ class Reading(ABC):
             w.name: WorkflowInfo(w.name, w.description, w.version, w.schema())
             for w in self.registry.all().values()
         }
-        for worker in await self._store.workers():
+        for worker in reversed(await self._store.workers()):
             for name, schema in worker.workflows.items():
                 if name not in here:
                     here[name] = WorkflowInfo(name, "", "", msgspec.json.decode(schema), here=False)
         return [here[name] for name in sorted(here)]
+
+    async def workers(self, *, stopped: bool = False) -> list[WorkerInfo]:
+        """Return the workers of this store, the oldest first, with `stopped` also those that ended of late."""
+        self._open  # noqa: B018
+        now = self._store.now()
+        rows = [row for row in await self._store.workers() if stopped or not row.stopped_at]
+        return [self._worker(row, now, len(await self._store.held(row.id))) for row in rows]
+
+    def _worker(self, row: WorkerRow, now: Instant, runs: int) -> WorkerInfo:
+        dead = row.leased_until <= now or self._host.saw_die(row.boot, row.namespace, row.lock)
+        return WorkerInfo(
+            id=row.id,
+            host=row.host,
+            pid=row.pid,
+            queues=row.queues,
+            workflows=tuple(sorted(row.workflows)),
+            runs=runs,
+            lease="stopped" if row.stopped_at else "expired" if dead else "alive",
+            started_at=moment(row.started_at),
+            stopped_at=moment(row.stopped_at) if row.stopped_at else None,
+        )
 
     def events(
         self, id: RunId, after: int = 0, types: str | Collection[str] | None = None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
 from holdfast.model.audit import Decision, Stage
 from holdfast.model.event import RunEvent
 from holdfast.model.facts import ErrorInfo
-from holdfast.model.ids import Instant, RunId, moment
+from holdfast.model.ids import Instant, RunId, WorkerId, moment
 from holdfast.model.run import Progress, RunRow, RunStatus
 from holdfast.model.values import decode
 
@@ -224,6 +224,24 @@ class Page:
     def __len__(self) -> int:
         """Return how many runs this page has."""
         return len(self.items)
+
+
+class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker as the store knows it: where it lives, what it serves, and how many runs it holds.
+
+    `lease` is "alive", "expired" when the worker is dead or cannot reach the store, "stopped" when it has closed or
+    its runs were given to others.
+    """
+
+    id: WorkerId
+    host: str
+    pid: int
+    queues: tuple[str, ...]
+    workflows: tuple[str, ...]
+    runs: int
+    lease: Literal["alive", "expired", "stopped"]
+    started_at: datetime
+    stopped_at: datetime | None = None
 
 
 class WorkflowInfo(msgspec.Struct, frozen=True):

@@ -11,15 +11,13 @@ from holdfast.cli.formats import plural
 from holdfast.cli.output import Output
 from holdfast.engine import Engine
 from holdfast.errors import RunNotFound
-from holdfast.model.ids import Instant, RunId, WorkerId, check_run_id
+from holdfast.model.ids import RunId, WorkerId, check_run_id
 from holdfast.model.run import RunStatus
 from holdfast.reading import MOST
 from holdfast.registry import Registry
-from holdfast.run import Run
-from holdfast.runtime import host
+from holdfast.run import Run, WorkerInfo
 from holdfast.settings import store_url
 from holdfast.store.open import file_of
-from holdfast.store.port import WorkerRow
 
 SHORTEST: Final = 4
 """Characters of an id that are taken as its beginning."""
@@ -71,21 +69,12 @@ def _listed(runs: Sequence[Run]) -> str:
     return ", ".join(names) + (", …" if len(runs) > SHOWN else "")
 
 
-async def living_workers(engine: Engine) -> list[WorkerRow]:
+async def living_workers(engine: Engine) -> list[WorkerInfo]:
     """Return the workers that are alive, as far as one can tell from here."""
-    now = engine.store.now()
-    return [row for row in await engine.store.workers() if is_alive(row, now)]
+    return [worker for worker in await engine.workers() if worker.lease == "alive"]
 
 
-def is_alive(worker: WorkerRow, now: Instant) -> bool:
-    """Tell whether a worker lives: its lease runs, and it is not known to be dead on this host."""
-    if worker.stopped_at or worker.leased_until <= now:
-        return False
-    is_here = (worker.boot, worker.namespace) == (host.boot_id(), host.namespace())
-    return not (is_here and host.is_dead(worker.lock))
-
-
-def serves(worker: WorkerRow, run: Run) -> bool:
+def serves(worker: WorkerInfo, run: Run) -> bool:
     """Tell whether a worker claims such runs. One that drives a single run for `holdfast run` serves no queue."""
     return run.workflow in worker.workflows and run.queue in worker.queues
 

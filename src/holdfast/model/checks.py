@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from math import inf
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from holdfast.errors import DefinitionError, PayloadRejected
 from holdfast.model.ids import seconds
@@ -89,9 +89,19 @@ def _are_texts(given: object) -> bool:
     return all(isinstance(each, str) and each for each in given)
 
 
+def _are_names(given: object) -> bool:
+    """Tell whether there is at least one name, and each is printable without blanks around it."""
+    return (
+        _are_texts(given)
+        and bool(given)
+        and all(n.strip() == n and n.isprintable() for n in cast("Any", given))
+    )
+
+
 TEXT: Final = Kind(_is_text, "a text that is not empty")
 WORDS: Final = instance_of(str, expected="a text")
 TEXTS: Final = Kind(_are_texts, 'a list of texts, such as ["nightly"]')
+NAMES: Final = Kind(_are_names, 'a list of names, such as ["default", "gpu"]')
 FLAG: Final = instance_of(bool, expected="True or False")
 CALLABLE: Final = Kind(callable, "a function")
 COUNT: Final = whole(1, "a whole number of at least 1")

@@ -51,6 +51,7 @@ class Assembly:
         secrets: SecretMemory,
         observers: Sequence[ObserverLike],
         concurrency: int,
+        queues: Sequence[str],
         drives: bool,
         cancel_grace: float,
         host: Host,
@@ -70,6 +71,7 @@ class Assembly:
                 self._driver,
                 self._committer,
                 slots=concurrency,
+                queues=queues,
                 workflows=workflows,
                 secrets=secrets,
                 host=host,
@@ -107,7 +109,7 @@ class Assembly:
     def hint(self) -> None:
         """Have the worker look for what was delivered."""
         if self.worker is not None:
-            self.worker.hint()
+            self.worker.keeper.hint()
 
     def registered(self) -> None:
         """List the workflows anew, from any thread: one was registered."""
@@ -129,14 +131,16 @@ class Assembly:
         worker = self.worker
         here = (
             worker is not None
-            and (worker.has_slot or bool(known))  # secrets live here: nobody else could drive the run
+            and (
+                worker.holdings.has_slot or bool(known)
+            )  # secrets live here: nobody else could drive the run
             and not started.not_before
             and started.queue in worker.queues
             and self._workflows().get(workflow.name) is workflow
         )
         if worker is None or not here:
             return await self._enqueue(run_id, started)
-        with worker.slot():
+        with worker.holdings.slot():
             run = self._held(
                 run_id, started, workflow.open(self._services, params, blobs := Blobs()), blobs, known
             )
@@ -184,7 +188,7 @@ class Assembly:
         if self.worker is None or not run.holding.worker:
             self.hint()
         elif run.ledger.ended is None:
-            self.worker.adopt(run)
+            self.worker.holdings.adopt(run)
         return True
 
     def _held(
@@ -201,8 +205,8 @@ class Assembly:
         )
 
     async def listed(self, name: str) -> Workflow | None:
-        """Return a stand-in for a workflow that some worker lists, to start runs of it."""
-        for worker in await self._store.workers():
+        """Return a stand-in for a workflow as the newest worker lists it, to start runs of it."""
+        for worker in reversed(await self._store.workers()):
             if name in worker.workflows:
                 return Listed(name, msgspec.json.decode(worker.workflows[name]))
         return None

@@ -19,7 +19,7 @@ from holdfast.core.takeover import lost_attempts, parked
 from holdfast.errors import ConflictError, StoreDamaged, StoreUnavailable
 from holdfast.model import facts
 from holdfast.model.commit import AnyEffect, Commit, Committed, Conflict, Dequeue, Enqueue
-from holdfast.model.ids import CommitId, InboxId, RunId
+from holdfast.model.ids import CommitId, InboxId, Instant, RunId
 from holdfast.model.run import RunRow, RunStatus
 from holdfast.runtime.clock import Clock
 from holdfast.runtime.feed import Feed
@@ -199,8 +199,10 @@ class Committer:
             for fact in facts.Journal.decode(each.facts):
                 ledger.absorb(fact)
         reason = f"it was running when its worker died, {deaths} times in a row"
-        lost = lost_attempts(ledger, self._clock.now())
-        await self.park(row.id, row.position, row.epoch, row.status, reason, "poison", lost)
+        # The pause comes first, by a moment: who resumes the run must see that the attempts after it never began.
+        now = self._clock.now()
+        lost = lost_attempts(ledger, now + 1)
+        await self.park(row.id, row.position, row.epoch, row.status, reason, "poison", lost, at=now)
 
     async def park(
         self,
@@ -211,6 +213,7 @@ class Committer:
         reason: str,
         code: str = "parked",
         lost: Sequence[facts.Fact] = (),
+        at: Instant = 0,
     ) -> None:
         """Pause a run whose program cannot be driven, by a commit that needs no program."""
         reason = facts.readable(reason)
@@ -221,7 +224,7 @@ class Committer:
             epoch=epoch,
             at=self._clock.now(),
             worker=self.worker,
-            facts=(*lost, parked(reason, code, self._clock.now())),
+            facts=(parked(reason, code, at or self._clock.now()), *lost),
             status=RunStatus.PAUSED,
             was=was,
             waiting_on=(f"resume: {reason}",),

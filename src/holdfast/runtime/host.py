@@ -118,6 +118,10 @@ class Host:
         """Tell whether the worker that held this lock is surely dead."""
         return is_dead(lock)
 
+    def saw_die(self, boot: str, namespace: str, lock: str) -> bool:
+        """Tell whether a worker of that place lived on this host, and is surely dead."""
+        return (boot, namespace) == (self.boot, self.namespace) and self.is_dead(lock)
+
     def forget(self, lock: str) -> None:
         """Remove what a dead worker left; to be called when its jobs are free."""
         forget(lock)

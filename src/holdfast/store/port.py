@@ -191,6 +191,11 @@ class Store(Protocol):
         - Without `suspects` only jobs with fewer than two deaths, with it only the others.
         """
 
+    async def ready(
+        self, lanes: Sequence[tuple[str, str]], limit: int, *, suspects: bool = False
+    ) -> Sequence[RunId]:
+        """Return the runs that `claim` would take, in order, and take none."""
+
     async def claim_run(self, worker: WorkerId, run: RunId) -> Claimed | None:
         """Take this run's job, inserted when there is none; None when somebody holds it, it ended or is unknown."""
 
@@ -211,6 +216,9 @@ class Store(Protocol):
 
     async def workers(self) -> Sequence[WorkerRow]:
         """Return all workers that are listed, the stopped ones, too."""
+
+    async def dismiss(self, workers: Sequence[WorkerId]) -> None:
+        """Forget workers that have stopped; what they listed goes with them. One that has not stopped stays."""
 
     async def reclaim(
         self, workers: Sequence[WorkerId], reason: Literal["died", "expired"]

@@ -351,6 +351,12 @@ class FaultyStore:
             lambda claims: self._witness.claimed(worker, claims),
         )
 
+    async def ready(
+        self, lanes: Sequence[tuple[str, str]], limit: int, *, suspects: bool = False
+    ) -> Sequence[RunId]:
+        """As the port says."""
+        return await self._read(lambda: self._inner.ready(lanes, limit, suspects=suspects))
+
     async def claim_run(self, worker: WorkerId, run: RunId) -> Claimed | None:
         """As the port says; the witness sees it."""
         return await self._write(
@@ -376,6 +382,10 @@ class FaultyStore:
         if self._plan.draw(READ) is not None:
             raise self._unavailable()
         return self._inner.renew(worker, until)
+
+    async def dismiss(self, workers: Sequence[WorkerId]) -> None:
+        """As the port says."""
+        await self._write(lambda: self._inner.dismiss(workers))
 
     async def reclaim(
         self, workers: Sequence[WorkerId], reason: Literal["died", "expired"]

@@ -198,6 +198,24 @@ class JobContract:
         assert await store.claim("w", lanes, 3) == []
         assert await store.claim("w", [], 3) == []
 
+    async def test_what_is_ready_is_told_and_not_taken(self, store: Store) -> None:
+        """The runs that a claim would take, in its order; suspects apart."""
+        await opened(store, "late", "r")
+        await store.enlist(worker("holder"))
+        for _ in range(2):
+            await store.enlist(worker("dead"))
+            assert await store.claim_run("dead", "r") is not None
+            await store.reclaim(["dead"], "died")
+        await opened(store, "first", priority=5)
+        await opened(store, "elsewhere", queue="gpu")
+        for _ in range(2):
+            assert await store.ready([LANE], 9) == ["first", "late"]
+            assert await store.ready([LANE], 9, suspects=True) == ["r"]
+        assert await store.ready([LANE], 1) == ["first"]
+        assert await store.ready([("none", "none")], 9) == []
+        assert len(await store.claim("holder", [LANE], 9)) == 2
+        assert await store.ready([LANE], 9) == []
+
     async def test_a_claim_fences_the_last_holder(self, store: Store) -> None:
         """The claimed row carries the raised epoch; the old one conflicts from then on."""
         assert await held(store, "r", worker="first") == 2
@@ -322,6 +340,15 @@ class JobContract:
         assert msgspec.json.encode(await store.workers()) == msgspec.json.encode(
             [row, worker("b", stopped_at=NOON)]
         )
+
+    async def test_stopped_workers_are_forgotten(self, store: Store) -> None:
+        """Not those that live, nor one that enlisted anew."""
+        await store.enlist(worker("lives"))
+        for name in ("gone", "back"):
+            await store.enlist(worker(name, stopped_at=NOON))
+        await store.enlist(worker("back"))
+        await store.dismiss(["lives", "gone", "back", "nobody"])
+        assert {row.id for row in await store.workers()} == {"lives", "back"}
 
     async def test_a_lease_is_renewed_while_the_loop_is_blocked(self, store: Store) -> None:
         """From a thread, whatever the loop does."""

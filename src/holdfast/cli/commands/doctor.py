@@ -9,7 +9,7 @@ import sqlite3
 import sys
 from argparse import Namespace
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -17,7 +17,7 @@ import msgspec
 
 import holdfast
 from holdfast.cli import hints
-from holdfast.cli.access import client, is_alive, require_database
+from holdfast.cli.access import client, require_database
 from holdfast.cli.failures import DONE, FAILED, STORE, DatabaseMissing
 from holdfast.cli.formats import ago, duration, plural, size, stamp, utc_now
 from holdfast.cli.output import Output
@@ -25,9 +25,9 @@ from holdfast.engine import Engine
 from holdfast.errors import HoldfastError, StoreError
 from holdfast.model.ids import moment
 from holdfast.model.run import ENDED, RunStatus
+from holdfast.run import WorkerInfo
 from holdfast.settings import store_url
 from holdfast.store.open import file_of, schema_of
-from holdfast.store.port import WorkerRow
 
 OLDEST_PYTHON: Final = (3, 11)
 OLDEST_SQLITE: Final = (3, 35)
@@ -143,10 +143,9 @@ async def _of_store(engine: Engine, url: str, given: str | None) -> AsyncIterato
     yield await _integrity(engine)
     yield _room(url)
     yield await _clock(engine)
-    workers = await engine.store.workers()
-    now = engine.store.now()
-    alive = [worker for worker in workers if is_alive(worker, now)]
-    dead = [worker for worker in workers if not worker.stopped_at and worker not in alive]
+    workers = await engine.workers()
+    alive = [worker for worker in workers if worker.lease == "alive"]
+    dead = [worker for worker in workers if worker.lease == "expired"]
     for finding in _of_workers(alive, dead):
         yield finding
     async for finding in _of_runs(engine, alive, given):
@@ -192,10 +191,10 @@ async def _clock(engine: Engine) -> Finding:
     return Finding("clock", "ok", f"{stamp(now)} (UTC {now:%H:%M:%S})")
 
 
-def _of_workers(alive: list[WorkerRow], dead: list[WorkerRow]) -> Iterator[Finding]:
+def _of_workers(alive: list[WorkerInfo], dead: list[WorkerInfo]) -> Iterator[Finding]:
     for worker in alive[:LISTED]:
-        knows = _some(list(worker.workflows)) or "no workflow"
-        since = ago(moment(worker.started_at), utc_now())
+        knows = _some(worker.workflows) or "no workflow"
+        since = ago(worker.started_at, utc_now())
         yield Finding("worker", "ok", f"{worker.id} is alive, began {since}; knows {knows}")
     if len(alive) > LISTED:
         yield Finding("worker", "ok", f"{len(alive) - LISTED} more are alive")
@@ -207,11 +206,11 @@ def _of_workers(alive: list[WorkerRow], dead: list[WorkerRow]) -> Iterator[Findi
         yield Finding("worker", "ok", "no worker is alive; that is well as long as nothing waits for one")
 
 
-def _some(names: list[str]) -> str:
+def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:LISTED]) + (", …" if len(names) > LISTED else "")
 
 
-async def _of_runs(engine: Engine, alive: list[WorkerRow], given: str | None) -> AsyncIterator[Finding]:
+async def _of_runs(engine: Engine, alive: list[WorkerInfo], given: str | None) -> AsyncIterator[Finding]:
     page = await engine.runs(status=[status for status in RunStatus if status not in ENDED], limit=RUNS)
     if not page.items:
         yield Finding("runs", "ok", f"{plural(await engine.count(), 'run')}, all ended")

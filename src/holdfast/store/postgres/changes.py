@@ -53,11 +53,18 @@ def delivered(result: PGresult) -> list[Delivered]:
 
 def claim(worker: WorkerId, lanes: Sequence[tuple[str, str]], limit: int, *, suspects: bool) -> Statement:
     """Take ready jobs for a worker; from here on no earlier holder of their runs can commit."""
+    return _statement("claim", text(worker), *_jobs(lanes, limit, suspects=suspects))
+
+
+def ready(lanes: Sequence[tuple[str, str]], limit: int, *, suspects: bool) -> Statement:
+    """Read which jobs could be taken."""
+    return _statement("ready", *_jobs(lanes, limit, suspects=suspects))
+
+
+def _jobs(lanes: Sequence[tuple[str, str]], limit: int, *, suspects: bool) -> Sequence[Value]:
     fewest, most = (SUSPECT_DEATHS, _ANY_DEATHS) if suspects else (0, SUSPECT_DEATHS - 1)
     distinct = list(dict.fromkeys(lanes))
-    return _statement(
-        "claim",
-        text(worker),
+    return (
         texts([queue for queue, _ in distinct]),
         texts([workflow for _, workflow in distinct]),
         *(number(limit), number(fewest), number(most), _FORMAT),
@@ -85,6 +92,11 @@ def enlist(row: WorkerRow) -> Statement:
         number(column) if isinstance(column, int) else text(column) for column in codec.worker_columns(row)
     ]
     return _statement("worker_upsert", *values)
+
+
+def dismiss(workers: Sequence[WorkerId]) -> Statement:
+    """Forget workers that have stopped."""
+    return _statement("worker_delete", texts(workers))
 
 
 def reclaim(workers: Sequence[WorkerId], reason: Literal["died", "expired"], at: Instant | None) -> Statement:

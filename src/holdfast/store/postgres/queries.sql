@@ -46,6 +46,9 @@ SELECT c.deaths, c.wakes,
     r.created_at, r.started_at, r.completed_at, r.updated_at
 FROM holdfast.claim($1, $2, $3, $4, $5, $6, $7) AS c, LATERAL (SELECT (c.run).*) AS r
 
+-- ready: runs that could be claimed, in the order of claims
+SELECT run FROM holdfast.ready($1, $2, $3, $4, $5, $6) ORDER BY priority DESC, id
+
 -- claim_run: the job of one run is taken; as claim
 SELECT c.deaths, c.wakes,
     r.id, r.workflow, r.version, r.hash, r.status, r.queue, r.priority, r.tags,
@@ -78,6 +81,9 @@ ON CONFLICT (id) DO UPDATE SET
     host = excluded.host, boot = excluded.boot, namespace = excluded.namespace, pid = excluded.pid,
     lock = excluded.lock, queues = excluded.queues, workflows = excluded.workflows, version = excluded.version,
     started_at = excluded.started_at, leased_until = excluded.leased_until, stopped_at = excluded.stopped_at
+
+-- worker_delete: workers that have stopped are forgotten
+DELETE FROM holdfast.workers WHERE id = ANY ($1) AND stopped_at > 0
 
 -- worker_renew: the lease goes on, unless it was taken
 UPDATE holdfast.workers SET leased_until = %s WHERE id = %s AND stopped_at = 0

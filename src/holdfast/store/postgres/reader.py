@@ -77,6 +77,11 @@ class Reader:
                 return Stored(row, fold, facts, dict(blobs))
         raise AssertionError
 
+    async def ready(self, statement: Statement) -> list[RunId]:
+        """Return the runs whose jobs could be taken."""
+        (result,) = await self.ask(statement)
+        return [run for (run,) in rows(result)]
+
     async def journal(self, run: RunId, after: int, limit: int) -> list[JournalRow]:
         """Return the commits that hold facts after a position."""
         found = await self._rows("journal_select", text(run), number(after), number(limit))

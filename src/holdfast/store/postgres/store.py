@@ -134,6 +134,12 @@ class PostgresStore:
         statement = changes.claim(worker, lanes, limit, suspects=suspects)
         return await self._open_writer().submit(statement, changes.claimed)
 
+    async def ready(
+        self, lanes: Sequence[tuple[str, str]], limit: int, *, suspects: bool = False
+    ) -> Sequence[RunId]:
+        """Look for ready jobs."""
+        return await self._reader().ready(changes.ready(lanes, limit, suspects=suspects))
+
     async def claim_run(self, worker: WorkerId, run: RunId) -> Claimed | None:
         """Take the job of one run."""
         found = await self._open_writer().submit(changes.claim_run(worker, run), changes.claimed)
@@ -148,6 +154,10 @@ class PostgresStore:
     async def enlist(self, worker: WorkerRow) -> None:
         """Keep a worker's row."""
         await self._open_writer().submit(changes.enlist(worker), _nothing)
+
+    async def dismiss(self, workers: Sequence[WorkerId]) -> None:
+        """Forget stopped workers."""
+        await self._open_writer().submit(changes.dismiss(workers), _nothing)
 
     async def reclaim(
         self, workers: Sequence[WorkerId], reason: Literal["died", "expired"]

@@ -111,6 +111,12 @@ def enlist(database: sqlite3.Connection, row: WorkerRow) -> None:
     database.execute(SQL["worker_upsert"], codec.worker_columns(row))
 
 
+def dismiss(database: sqlite3.Connection, workers: Sequence[WorkerId]) -> None:
+    """Forget workers that have stopped."""
+    for worker in workers:
+        database.execute(SQL["worker_delete"], (worker,))
+
+
 def reclaim(
     database: sqlite3.Connection,
     workers: Sequence[WorkerId],

@@ -218,6 +218,9 @@ UPDATE workers SET leased_until = ? WHERE id = ? AND stopped_at = 0
 -- worker_stop: a worker is gone, or its lease was taken
 UPDATE workers SET stopped_at = ? WHERE id = ? AND stopped_at = 0
 
+-- worker_delete: a worker that has stopped is forgotten
+DELETE FROM workers WHERE id = ? AND stopped_at > 0
+
 -- worker_stopped: was this worker reclaimed
 SELECT 1 FROM workers WHERE id = ? AND stopped_at > 0
 

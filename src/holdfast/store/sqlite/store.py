@@ -112,11 +112,18 @@ class SqliteStore:
         suspects: bool = False,
     ) -> Sequence[Claimed]:
         """Take ready jobs. Nothing is locked when there are none."""
-        if not self._read(lambda database: changes.ready(database, lanes, 1, suspects=suspects)):
+        if not await self.ready(lanes, 1, suspects=suspects):
             return []
         return await self._write(
             lambda database: changes.claim(database, worker, lanes, limit, suspects=suspects)
         )
+
+    async def ready(
+        self, lanes: Sequence[tuple[str, str]], limit: int, *, suspects: bool = False
+    ) -> Sequence[RunId]:
+        """Look for ready jobs."""
+        jobs = self._read(lambda database: changes.ready(database, lanes, limit, suspects=suspects))
+        return [run for _, _, run in jobs]
 
     async def claim_run(self, worker: WorkerId, run: RunId) -> Claimed | None:
         """Take the job of one run."""
@@ -129,6 +136,10 @@ class SqliteStore:
     async def enlist(self, worker: WorkerRow) -> None:
         """Keep a worker's row."""
         await self._write(lambda database: changes.enlist(database, worker))
+
+    async def dismiss(self, workers: Sequence[WorkerId]) -> None:
+        """Forget stopped workers."""
+        await self._write(lambda database: changes.dismiss(database, workers))
 
     async def reclaim(
         self, workers: Sequence[WorkerId], reason: Literal["died", "expired"]
