@@ -26,7 +26,7 @@ from holdfast.runtime.assembly import Assembly
 from holdfast.runtime.host import Host
 from holdfast.runtime.loading import Loaded, load_run
 from holdfast.services import Runtime
-from holdfast.store.open import file_of
+from holdfast.store.open import is_in_memory
 from holdfast.store.port import RunQuery, Store, WorkerRow
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class Reading(ABC):
     def _way_on(self, run: RunId) -> str:
         """Return how to resume a run: the command line does not reach what is in this process's memory."""
         here = f"engine.resume({run!r})"
-        return here if file_of(self.url) is None else f"{here}, or on the command line: holdfast resume {run}"
+        return here if is_in_memory(self.url) else f"{here}, or on the command line: holdfast resume {run}"
 
     async def _row(self, run: RunId) -> RunRow:
         self._open  # noqa: B018 - raises when the engine is closed

@@ -63,7 +63,7 @@ async def test_a_reader_stops_before_a_transaction_that_still_writes(
         (early,) = await (await slow.execute(WRITE, ("slow", 1))).fetchone() or (0,)
         await opened(store, "quick")
         (quick,) = await store.journal("quick")
-        assert early < int(quick.cursor.partition(".")[2])
+        assert early < int(quick.cursor.split(".")[2])
         assert await store.commits_after(begin.cursor) == []
         assert [row.run for row in await store.tail("starter", begin.cursor)] == ["quick"]
         await (slow.commit() if end == "commit" else slow.rollback())
@@ -144,6 +144,28 @@ async def read_by_seq(connection: Connection) -> set[tuple[str, int]]:
             await asyncio.sleep(0.001)
     except asyncio.CancelledError:
         return seen
+
+
+async def test_the_order_goes_on_after_a_restore_elsewhere(postgres_url: str) -> None:
+    """The other server's transactions have smaller numbers; cursors from before still say where their readers are."""
+    async with open_store(postgres_url) as store:
+        await opened(store, "a")
+        await opened(store, "b")
+        first = (await read_until(store, "", "b"))[0]
+    async with await connect(postgres_url) as restored:
+        await restored.execute(
+            "UPDATE holdfast.journal SET tx = (tx::text::bigint + 1000000000000)::text::xid8"
+        )
+    era, tx, seq = map(int, first.cursor.split("."))
+    cursor = f"{era}.{tx + 10**12}.{seq}"
+    async with open_store(postgres_url) as store, open_store(postgres_url) as other:
+        await opened(other, "c")
+        assert [row.run for row in await read_until(store, "", "c")] == ["a", "b", "c"]
+        assert [row.run for row in await read_until(store, cursor, "c")] == ["b", "c"]
+        assert [row.run for row in await store.tail("starter", cursor)] == ["b", "c"]
+        await opened(store, "d")
+        rows = await read_until(other, cursor, "d")
+        assert [row.cursor.partition(".")[0] for row in rows] == [str(era), str(era + 1), str(era + 1)]
 
 
 async def test_a_workers_commits_are_in_order_after_a_lost_connection(postgres_url: str) -> None:

@@ -42,7 +42,7 @@ ASKED = {
     "advance": "SELECT * FROM holdfast.advance(1, '{waits7,waits8}', '{1,1}', '{1,1}', '{1,1}', '{a,b}', '{1,1}',"
     " '{w,w}', '{\"[]\",\"[]\"}', '{NULL,NULL}', '{\"[]\",\"[]\"}', '{NULL,NULL}', '{NULL,NULL}', 1)",
     "reclaim": "SELECT * FROM holdfast.reclaim('{nobody}', 0, 1)",
-    "after": "SELECT * FROM holdfast.journal WHERE (tx, seq) > ('0', 0) ORDER BY tx, seq LIMIT 100",
+    "after": "SELECT * FROM holdfast.journal WHERE (era, tx, seq) > (0, '0', 0) ORDER BY era, tx, seq LIMIT 100",
 }  # fmt: skip
 
 

@@ -113,7 +113,8 @@ class Emptied:
     def _make(self) -> None:
         prepare(Place(self.url, shown(self.url)))
         tables = self._connection.execute(
-            "SELECT tablename FROM pg_tables WHERE schemaname = 'holdfast' AND tablename <> 'schema_version'"
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'holdfast'"
+            " AND tablename NOT IN ('schema_version', 'eras')"
         ).fetchall()
         self._tables = [sql.Identifier("holdfast", name) for (name,) in tables]
 
@@ -125,6 +126,7 @@ class Emptied:
         )
         if self._connection.execute("SELECT to_regclass('holdfast.schema_version')").fetchone() == (None,):
             self._make()
+        self._connection.execute("DELETE FROM holdfast.eras WHERE era > 0")
         size = self._connection.execute("SELECT pg_relation_size('holdfast.journal')").fetchone()
         if size is not None and size[0] > LARGE:
             self._connection.execute(sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(self._tables)))

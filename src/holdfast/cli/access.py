@@ -17,7 +17,7 @@ from holdfast.reading import MOST
 from holdfast.registry import Registry
 from holdfast.run import Run, WorkerInfo
 from holdfast.settings import store_url
-from holdfast.store.open import file_of
+from holdfast.store.open import file_of, schema_of, shown
 
 SHORTEST: Final = 4
 """Characters of an id that are taken as its beginning."""
@@ -34,10 +34,13 @@ async def client(url: str | None, registry: Registry | None = None) -> AsyncIter
 
 
 def require_database(url: str | None) -> None:
-    """Raise DatabaseMissing when the database's file is not there."""
-    file = file_of(store_url(url))
+    """Raise DatabaseMissing when the database's file, or a server's schema, is not there."""
+    url = store_url(url)
+    file = file_of(url)
     if file is not None and not file.exists():
         raise DatabaseMissing(f"there is no database at {file}")
+    if file is None and schema_of(url)[0] == 0:
+        raise DatabaseMissing(f"there is no schema holdfast in the database {shown(url)}")
 
 
 async def find_run(engine: Engine, text: str, out: Output) -> Run:

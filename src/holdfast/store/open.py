@@ -41,6 +41,11 @@ def file_of(url: str) -> Path | None:
     return None if path == ":memory:" else Path(path).absolute()
 
 
+def is_in_memory(url: str) -> bool:
+    """Tell whether the database lives and dies with its process."""
+    return not _is_postgres(url) and file_of(url) is None
+
+
 def schema_of(url: str) -> tuple[int, int]:
     """Return the number of a database's schema, 0 when it has none, and that of this code. Changes nothing."""
     if _is_postgres(url):

@@ -16,7 +16,7 @@ from holdfast.engine import Engine
 from holdfast.errors import SchemaTooNew, SchemaTooOld, StoreDamaged, StoreError
 from holdfast.model.run import RunStatus
 from holdfast.settings import store_url
-from holdfast.store.open import file_of, schema_of
+from holdfast.store.open import file_of, schema_of, shown
 
 LISTED: Final = 10
 """Faults that are told."""
@@ -33,14 +33,23 @@ class DatabaseDamaged(StoreError):
 
 def db(args: Namespace, out: Output) -> int:
     """Carry out `db status`, `db check` or `db upgrade`."""
-    require_database(args.url)
+    url = store_url(args.url)
+    if (
+        args.action != "upgrade" or file_of(url) is not None
+    ):  # a server's schema may be made before the first run
+        require_database(url)
     actions = {"status": _status, "check": _check, "upgrade": _upgrade}
-    return asyncio.run(actions[args.action](store_url(args.url), out))
+    return asyncio.run(actions[args.action](url, out))
 
 
 async def _status(url: str, out: Output) -> int:
     schema, newest = schema_of(url)
-    state: dict[str, Any] = {"url": url, "schema": schema, "newest_schema": newest, **_sizes(file_of(url))}
+    state: dict[str, Any] = {
+        "url": shown(url),
+        "schema": schema,
+        "newest_schema": newest,
+        **_sizes(file_of(url)),
+    }
     if schema == newest:
         async with client(url) as engine:
             state["runs"] = {
@@ -90,12 +99,12 @@ async def _check(url: str, out: Output) -> int:
     except StoreDamaged as error:  # which advises what is being done here
         raise DatabaseDamaged(error.message, fix=_RESTORE) from error
     if out.json:
-        out.document({"url": url, "sound": not faults, "faults": faults})
+        out.document({"url": shown(url), "sound": not faults, "faults": faults})
     if faults:
         listed = "; ".join(faults[:LISTED]) + ("; …" if len(faults) > LISTED else "")
         raise DatabaseDamaged(f"the database is damaged: {listed}", fix=_RESTORE)
     if not out.json:
-        out.say(("✓ sound", "green"), f"  {url}")
+        out.say(("✓ sound", "green"), f"  {shown(url)}")
     return DONE
 
 
@@ -107,7 +116,7 @@ async def _upgrade(url: str, out: Output) -> int:
     async with Engine(url, workers=False, observers=()):
         after, _ = schema_of(url)
     if out.json:
-        out.document({"url": url, "before": before, "schema": after})
+        out.document({"url": shown(url), "before": before, "schema": after})
     elif before == after:
         out.say(("✓ ", "green"), f"schema {after} is today's already")
     else:

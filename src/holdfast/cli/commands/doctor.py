@@ -27,7 +27,7 @@ from holdfast.model.ids import moment
 from holdfast.model.run import ENDED, RunStatus
 from holdfast.run import WorkerInfo
 from holdfast.settings import store_url
-from holdfast.store.open import file_of, schema_of
+from holdfast.store.open import file_of, is_in_memory, schema_of, shown
 
 OLDEST_PYTHON: Final = (3, 11)
 OLDEST_SQLITE: Final = (3, 35)
@@ -96,9 +96,8 @@ async def _findings(url: str, given: str | None) -> AsyncIterator[Finding]:
         yield _schema(url)
         async with client(url) as engine:
             await engine.store.release("doctor", [])  # writes nothing, but must be let to
-            yield Finding(
-                "store", "ok", f"{engine.store.url} is reachable and writable, on a local file system"
-            )
+            where = "" if file_of(url) is None else ", on a local file system"
+            yield Finding("store", "ok", f"{shown(url)} is reachable and writable{where}")
             async for finding in _of_store(engine, url, given):
                 yield finding
     except DatabaseMissing as error:
@@ -141,7 +140,8 @@ def _schema(url: str) -> Finding:
 
 async def _of_store(engine: Engine, url: str, given: str | None) -> AsyncIterator[Finding]:
     yield await _integrity(engine)
-    yield _room(url)
+    if file_of(url) is not None or is_in_memory(url):  # a server's disk is not ours to see
+        yield _room(url)
     yield await _clock(engine)
     workers = await engine.workers()
     alive = [worker for worker in workers if worker.lease == "alive"]

@@ -113,7 +113,7 @@ SELECT count(*) AS count FROM holdfast.workflow_runs AS r
 SELECT position, hash, data FROM holdfast.checkpoints WHERE run = $1 AND hash = $2 ORDER BY position DESC LIMIT 1
 
 -- journal_select: the commits of a run that hold facts after a position
-SELECT tx, seq, run, position, count, at, worker, facts FROM holdfast.journal
+SELECT era, tx, seq, run, position, count, at, worker, facts FROM holdfast.journal
 WHERE run = $1
     AND position >= coalesce(
         (SELECT max(position) FROM holdfast.journal WHERE run = $1 AND position <= $2 + 1), 0
@@ -122,19 +122,21 @@ WHERE run = $1
 ORDER BY position LIMIT $3
 
 -- journal_rest: the commits of a run after the newest fold of a program
-SELECT tx, seq, run, position, count, at, worker, facts FROM holdfast.journal
+SELECT era, tx, seq, run, position, count, at, worker, facts FROM holdfast.journal
 WHERE run = $1 AND position > coalesce(
     (SELECT max(position) FROM holdfast.checkpoints WHERE run = $1 AND hash = $2), 0
 )
 ORDER BY position
 
 -- journal_tail: the commits of a worker, whose transactions take turns
-SELECT tx, seq, run, position, count, at, worker, facts FROM holdfast.journal
-WHERE worker = $1 AND (tx, seq) > ($2::text::xid8, $3) ORDER BY tx, seq LIMIT $4
+SELECT era, tx, seq, run, position, count, at, worker, facts FROM holdfast.journal
+WHERE worker = $1 AND (era, tx, seq) > ($2, $3::text::xid8, $4) ORDER BY era, tx, seq LIMIT $5
 
 -- journal_after: the commits of all runs whose transactions, and all before these, are over
-SELECT tx, seq, run, position, count, at, worker, facts FROM holdfast.journal
-WHERE (tx, seq) > ($1::text::xid8, $2) AND tx < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY tx, seq LIMIT $3
+SELECT era, tx, seq, run, position, count, at, worker, facts FROM holdfast.journal
+WHERE (era, tx, seq) > ($1, $2::text::xid8, $3)
+    AND (era < $4 OR tx < pg_snapshot_xmin(pg_current_snapshot()))
+ORDER BY era, tx, seq LIMIT $5
 
 -- blob_select: the large values of a run
 SELECT hash, data FROM holdfast.payloads WHERE run = $1 AND hash <> 'params'
@@ -173,9 +175,6 @@ UNION SELECT 'jobs', run FROM holdfast.jobs WHERE run NOT IN (SELECT id FROM hol
 UNION SELECT 'run_tags', run FROM holdfast.run_tags WHERE run NOT IN (SELECT id FROM holdfast.workflow_runs)
 ORDER BY 1, 2
 
--- future: is the order of commits from another server, whose transactions had larger numbers
-SELECT coalesce(max(tx) >= pg_snapshot_xmax(pg_current_snapshot()), false) FROM holdfast.journal
-
 -- listen: to hints of other processes
 LISTEN holdfast
 
@@ -185,9 +184,9 @@ SELECT pg_notify('holdfast', $1)
 -- pulse: where the order of transactions stands, the server's clock, and which have written since a snapshot
 SELECT now.snapshot::text, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, ARRAY(
     SELECT tx::text::bigint FROM (
-        SELECT tx FROM holdfast.journal WHERE tx >= pg_snapshot_xmax(since.snapshot)
+        SELECT tx FROM holdfast.journal WHERE era = $3 AND tx >= pg_snapshot_xmax(since.snapshot)
         UNION ALL
-        SELECT tx FROM holdfast.journal WHERE tx = ANY (ARRAY(SELECT pg_snapshot_xip(since.snapshot)))
+        SELECT tx FROM holdfast.journal WHERE era = $3 AND tx = ANY (ARRAY(SELECT pg_snapshot_xip(since.snapshot)))
         UNION ALL
         SELECT tx FROM holdfast.hints WHERE tx >= pg_snapshot_xmax(since.snapshot)
         UNION ALL

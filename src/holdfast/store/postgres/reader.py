@@ -29,10 +29,11 @@ _MARK: Final = re.compile(r"\?")
 class Reader:
     """Reads on a line; what a lost connection took with it is asked once more."""
 
-    def __init__(self, line: Line, where: str) -> None:
-        """Read there; `where` is what people are told."""
+    def __init__(self, line: Line, where: str, era: int) -> None:
+        """Read there; `where` is what people are told, `era` today's part of the order of commits."""
         self._line = line
         self._where = where
+        self._era = number(era)
 
     async def ask(self, *statements: Statement) -> list[PGresult]:
         """Return the results of statements that change nothing."""
@@ -94,7 +95,7 @@ class Reader:
 
     async def commits_after(self, after: str, limit: int) -> list[JournalRow]:
         """Return the commits of all runs."""
-        found = await self._rows("journal_after", *_cursor(after), number(limit))
+        found = await self._rows("journal_after", *_cursor(after), self._era, number(limit))
         return [_journal_row(columns) for columns in found]
 
     async def blobs(self, run: RunId) -> Mapping[str, bytes]:
@@ -145,21 +146,19 @@ class Reader:
         (result,) = await self.ask(_united(query, part, paged=False))
         return sum(count for (count,) in rows(result))
 
+    async def pulse(self, since: str | None, most: int) -> tuple[str, Instant, Sequence[int]]:
+        """Return where the order of transactions stands, the server's clock, and who wrote since a standing."""
+        ((snapshot, told, written),) = await self._rows("pulse", text(since), number(most), self._era)
+        return snapshot, told, written
+
     async def faults(self) -> list[str]:
         """Return what is wrong with the database."""
-        gaps, orphans, future = [
+        gaps, orphans = [
             rows(result)
-            for result in await self.ask(
-                Statement(SQL["journal_broken"]), Statement(SQL["orphans"]), Statement(SQL["future"])
-            )
+            for result in await self.ask(Statement(SQL["journal_broken"]), Statement(SQL["orphans"]))
         ]
         faults = [f"{table}: a row belongs to the run {run}, which is unknown" for table, run in orphans]
-        faults += [f"run {run}: its journal has a gap" for (run,) in gaps]
-        if future[0][0]:
-            faults.append(
-                "journal: its order is that of another server, from which the database was restored"
-            )
-        return faults
+        return faults + [f"run {run}: its journal has a gap" for (run,) in gaps]
 
 
 def _united(
@@ -177,13 +176,13 @@ def _united(
 
 
 def _journal_row(columns: Sequence[Any]) -> JournalRow:
-    tx, seq, *rest = columns
-    return JournalRow(f"{tx}.{seq}", *rest)
+    era, tx, seq, *rest = columns
+    return JournalRow(f"{era}.{tx}.{seq}", *rest)
 
 
-def _cursor(text_: str) -> tuple[Value, Value]:
-    tx, _, seq = text_.partition(".")
-    return text(tx or "0"), number(int(seq or 0))
+def _cursor(cursor: str) -> tuple[Value, Value, Value]:
+    era, tx, seq = (cursor or "0.0.0").split(".")
+    return number(int(era)), text(tx), number(int(seq))
 
 
 def _until(position: int, journal: Sequence[JournalRow]) -> list[JournalRow]:

@@ -33,12 +33,14 @@ def connect(place: Place) -> Connection:
         raise unconnected(error, place.shown) from None
 
 
-def prepare(place: Place) -> None:
-    """Make or upgrade the schema, if need be. Raises StoreUnavailable, SchemaTooNew."""
+def prepare(place: Place) -> int:
+    """Make or upgrade the schema, if need be; returns the era. Raises StoreUnavailable, SchemaTooNew."""
     with connect(place) as connection:
         try:
             _check_server(connection, place.shown)
             upgrade(connection, place.shown)
+            ((era,),) = connection.execute("SELECT holdfast.begin_era()").fetchall()
+            return int(era)
         except psycopg.Error as error:
             raise explained(error, place.shown) from error
 

@@ -32,11 +32,11 @@ from holdfast.store.postgres.bell import Bell
 from holdfast.store.postgres.clock import ServerClock
 from holdfast.store.postgres.failures import explained
 from holdfast.store.postgres.lines import Line
-from holdfast.store.postgres.link import Link, Statement
+from holdfast.store.postgres.link import Link
 from holdfast.store.postgres.place import Place
 from holdfast.store.postgres.queries import SQL
 from holdfast.store.postgres.reader import Reader
-from holdfast.store.postgres.wire import number, rows, text
+from holdfast.store.postgres.wire import rows
 from holdfast.store.postgres.writer import Writer
 
 MOST_ROWS: Final = 1000
@@ -77,13 +77,13 @@ class PostgresStore:
         """Connect, make or upgrade the schema."""
         if self._writer is not None:
             return
-        await asyncio.to_thread(schema.prepare, self._place)
+        era = await asyncio.to_thread(schema.prepare, self._place)
         writing, near, far = self._lines = [
             Line(self._place),
             Line(self._place, self._greet),
             Line(self._place),
         ]
-        self._near, self._far = Reader(near, self.url), Reader(far, self.url)
+        self._near, self._far = Reader(near, self.url, era), Reader(far, self.url, era)
         self._bell = Bell(self._near.ask)
         self._writer = Writer(writing, self.url, self.stats, self._at)
         self._closed = False
@@ -278,8 +278,7 @@ class PostgresStore:
     async def _look(self) -> bool:
         """Tell whether others wrote since the last look; reads the server's clock by the way."""
         asked = self._server_clock.ticks()
-        (result,) = await self._reader().ask(Statement(SQL["pulse"], (text(self._seen), number(MOST_TOLD))))
-        ((self._seen, told, written),) = rows(result)
+        self._seen, told, written = await self._reader().pulse(self._seen, MOST_TOLD)
         self._server_clock.observe(asked, told)
         ours = self._open_writer().ours
         return len(written) == MOST_TOLD or any(tx not in ours for tx in written)

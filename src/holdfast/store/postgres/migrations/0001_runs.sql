@@ -8,6 +8,7 @@
 --   jobs            runs that somebody must drive, with the worker that holds them
 --   workers         processes that drive runs, with their leases; kept after they stopped
 --   tombstones      ids of deleted runs
+--   eras            numbers the servers that the database was on, as far as the order of commits must know
 --   hints           transactions whose writes are to be looked at
 --   run_tags        the tags of runs once more, to find runs by tag
 --   facts, stages, decisions   views on the journal, for people
@@ -66,8 +67,9 @@ CREATE TABLE holdfast.run_tags (
 CREATE INDEX run_tags_run ON holdfast.run_tags (run);
 
 -- `position` is that of the row's first fact, counted from 1: a commit made at position n (n facts before it) is the
--- row with position n + 1. (tx, seq) orders the commits of all runs: rows of transactions that began to write later
--- come later, whenever they become visible. A reader who stops below the oldest transaction still writing misses none.
+-- row with position n + 1. (era, tx, seq) orders the commits of all runs: rows of transactions that began to write
+-- later come later, whenever they become visible. A reader who stops below the oldest transaction still writing misses
+-- none. An era ends when the database is restored on a server whose transactions have smaller numbers.
 CREATE TABLE holdfast.journal (
     run text COLLATE "C" NOT NULL,
     position bigint NOT NULL,
@@ -75,13 +77,14 @@ CREATE TABLE holdfast.journal (
     at bigint NOT NULL,
     seq bigint GENERATED ALWAYS AS IDENTITY (CACHE 1),
     tx xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    era bigint NOT NULL DEFAULT 0,
     epoch bigint NOT NULL,
     commit_id text NOT NULL,
     worker text COLLATE "C" NOT NULL,
     facts json NOT NULL,
     PRIMARY KEY (run, position)
 ) WITH (autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
-CREATE INDEX journal_order ON holdfast.journal (tx, seq);
+CREATE INDEX journal_order ON holdfast.journal (era, tx, seq);
 
 CREATE TABLE holdfast.checkpoints (
     run text COLLATE "C" NOT NULL,
@@ -148,6 +151,33 @@ CREATE TABLE holdfast.tombstones (
 CREATE UNLOGGED TABLE holdfast.hints (
     tx xid8 NOT NULL PRIMARY KEY DEFAULT pg_current_xact_id()
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
+
+CREATE TABLE holdfast.eras (
+    era bigint NOT NULL PRIMARY KEY,
+    begun_at bigint NOT NULL
+);
+INSERT INTO holdfast.eras VALUES (0, 0);
+
+-- Returns today's era; begins one when the last commit's transaction has a number that this server never gave.
+CREATE FUNCTION holdfast.begin_era() RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    today bigint;
+    begins boolean;
+BEGIN
+    FOR tries IN 1 .. 2 LOOP
+        SELECT max(era) INTO today FROM holdfast.eras;
+        SELECT tx >= pg_snapshot_xmax(pg_current_snapshot()) INTO begins
+        FROM holdfast.journal WHERE era = today ORDER BY tx DESC, seq DESC LIMIT 1;
+        EXIT WHEN begins IS NOT TRUE;
+        IF tries = 1 THEN
+            LOCK TABLE holdfast.eras IN SHARE ROW EXCLUSIVE MODE;
+        ELSE
+            today := today + 1;
+            INSERT INTO holdfast.eras VALUES (today, holdfast.instant(NULL));
+        END IF;
+    END LOOP;
+    RETURN today;
+END $$;
 
 -- The store's clock: the instant given (tests have a clock of their own), else the server's, when the transaction began.
 CREATE FUNCTION holdfast.instant(given bigint) RETURNS bigint LANGUAGE sql STABLE AS $$

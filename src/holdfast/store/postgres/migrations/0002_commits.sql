@@ -46,8 +46,9 @@ BEGIN
         WHERE r.id = g.run AND r.position = g.position AND r.epoch = g.epoch
         RETURNING g.run, g.position, g.count, g.at, g.epoch, g.id, g.worker, g.facts, g.n
     ), written AS (
-        INSERT INTO holdfast.journal (run, position, count, at, epoch, commit_id, worker, facts)
-        SELECT moved.run, moved.position + 1, moved.count, moved.at, moved.epoch, moved.id, moved.worker, moved.facts
+        INSERT INTO holdfast.journal (run, position, count, at, era, epoch, commit_id, worker, facts)
+        SELECT moved.run, moved.position + 1, moved.count, moved.at, (SELECT max(era) FROM holdfast.eras), moved.epoch,
+            moved.id, moved.worker, moved.facts
         FROM moved WHERE moved.count > 0
     )
     SELECT array_agg(moved.n - 1) INTO accepted FROM moved;
@@ -93,8 +94,9 @@ BEGIN
         ON CONFLICT (id) DO NOTHING
         RETURNING id
     ), written AS (
-        INSERT INTO holdfast.journal (run, position, count, at, epoch, commit_id, worker, facts)
-        SELECT g.id, 1, g.position, g.updated, g.epoch, g.commit, g.worker, g.facts
+        INSERT INTO holdfast.journal (run, position, count, at, era, epoch, commit_id, worker, facts)
+        SELECT g.id, 1, g.position, g.updated, (SELECT max(era) FROM holdfast.eras), g.epoch, g.commit, g.worker,
+            g.facts
         FROM given AS g JOIN begun ON begun.id = g.id WHERE g.position > 0
     ), tagged AS (
         INSERT INTO holdfast.run_tags (tag, created_at, run)
