@@ -130,7 +130,7 @@ class Engine(Reading):
         self._clock: Final[Clock] = SharedClock(clock or SystemClock(), self._store.now)
         self._given_observers = tuple(observers)
         self._workers = workers
-        self._concurrency = concurrency
+        self.concurrency: Final = concurrency
         self._queues = tuple(dict.fromkeys(queues))
         provider = None if secrets is None else (lambda row, name: secrets(Run(self, row), name))
         self._secrets: Final = SecretMemory(provider)
@@ -139,17 +139,17 @@ class Engine(Reading):
         self._parts: Assembly | None = None
         self._unlisten: Callable[[], None] | None = None
 
-    def on(self, url: str, store: Store) -> Engine:
-        """Return an engine, not open, with the settings of this one and another store; for tools."""
-        return Engine(
-            url,
-            runtime=self.runtime,
-            observers=self._given_observers,
-            secrets=self._provider,
-            registry=self.registry,
-            concurrency=self._concurrency,
-            store=store,
-        )
+    def on(self, url: str, store: Store, **changes: Any) -> Engine:
+        """Return an engine, not open, with the settings of this one but for `changes`, and another store; for tools."""
+        settings: dict[str, Any] = {
+            "runtime": self.runtime,
+            "observers": self._given_observers,
+            "secrets": self._provider,
+            "registry": self.registry,
+            "concurrency": self.concurrency,
+            "queues": self._queues,
+        }
+        return Engine(url, store=store, **(settings | changes))
 
     # --- life
 
@@ -176,7 +176,7 @@ class Engine(Reading):
             workflows=self.registry.all,
             secrets=self._secrets,
             observers=self._given_observers,
-            concurrency=self._concurrency,
+            concurrency=self.concurrency,
             queues=self._queues,
             drives=self._workers,
             cancel_grace=CANCEL_GRACE,
@@ -203,6 +203,12 @@ class Engine(Reading):
         if parts is not None:
             await parts.close(grace)
             await self._store.close()
+
+    @property
+    def worker_id(self) -> str:
+        """The id of this engine's worker; empty when it has none or is not open."""
+        parts = self._parts
+        return parts.worker.id if parts is not None and parts.worker is not None else ""
 
     @property
     def store(self) -> Store:

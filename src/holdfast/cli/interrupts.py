@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from types import FrameType, TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, NoReturn, Self, TypeVar
 
 from holdfast.cli.failures import INTERRUPTED, Interrupted
 
@@ -50,12 +50,20 @@ class Interrupts:
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
         if self._stopping:
-            self._farewell()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(INTERRUPTED)
+            self.end()
+        self.ask()
+
+    def ask(self) -> None:
+        """Ask to stop, from any thread; asking again changes nothing."""
         self._stopping = True
         self._loop.call_soon_threadsafe(self._asked.set)
+
+    def end(self) -> NoReturn:
+        """End the process at once."""
+        self._farewell()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)
 
     async def race(self, work: Coroutine[Any, Any, T]) -> T:
         """Return what `work` returns; raise Interrupted as soon as somebody asks to stop, with the work cancelled."""

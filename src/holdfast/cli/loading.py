@@ -54,11 +54,24 @@ class App:
         """Return the store's URL: the given one, else that of the module's engine, else the default."""
         return store_url(given) if given is not None or self.engine is None else self.engine.url
 
-    def make_engine(self, url: str | None, store: Store) -> Engine:
-        """Return an engine on `store` with everything else as the module's engine has it."""
+    def make_engine(self, url: str | None, store: Store, **changes: Any) -> Engine:
+        """Return an engine on `store` with everything else as the module's engine has it, but for `changes`."""
         if self.engine is not None:
-            return self.engine.on(self.url(url), store)
-        return Engine(self.url(url), runtime=self.runtime, registry=self.registry, observers=(), store=store)
+            return self.engine.on(self.url(url), store, **changes)
+        given = {"runtime": self.runtime, "registry": self.registry, "observers": (), **changes}
+        return Engine(self.url(url), store=store, **given)
+
+    def served(self) -> list[str]:
+        """Return the workflows that a worker of this app serves. Raises UsageError when there is none, or no engine."""
+        if self.name and _engine_in(self.module, self.name) is None:
+            self.workflow()
+        names = sorted(self.registry.all())
+        if not names:
+            raise UsageError(
+                f"{self.module_name} registers no workflow, so a worker has nothing to serve",
+                fix="Decorate a factory with @workflow_factory, or import the modules that have some.",
+            )
+        return names
 
     @property
     def spec(self) -> str:

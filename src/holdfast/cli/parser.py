@@ -156,6 +156,35 @@ def _workflows(add: Add) -> None:
     _app(add, "list those it registers")
 
 
+def _worker(add: Add) -> None:
+    add(
+        "--app",
+        metavar="MODULE[:ENGINE]",
+        required=True,
+        help="the module whose workflows are served; an engine in it also says the store, secrets and observers",
+    )
+    add(
+        "--queue",
+        metavar="Q",
+        action="append",
+        default=[],
+        help="a queue to serve; may be repeated (default)",
+    )
+    add("--concurrency", metavar="N", type=int, help="runs at once in each process (100)")
+    add(
+        "--processes",
+        metavar="N",
+        type=int,
+        default=1,
+        help="so many processes, started again when they die (1)",
+    )
+    add("--grace", metavar="DURATION", help="how long running steps may take to end when it drains (30s)")
+
+
+def _workers(add: Add) -> None:
+    add("--all", action="store_true", help="also those that have stopped")
+
+
 def _db(add: Add) -> None:
     add("action", choices=("status", "check", "upgrade"), help="what to do")
 
@@ -275,6 +304,28 @@ COMMANDS: Final[dict[str, Sequence[Command]]] = {
             "a workflow's picture",
             _graph,
             ["graph flows.py:checkout", "graph flows.py:checkout --format dot | dot -Tsvg > checkout.svg"],
+        ),
+    ),
+    "workers": (
+        Command(
+            "worker --app MODULE[:ENGINE]",
+            "working:worker",
+            "claim runs and drive them, until it is told to end",
+            _worker,
+            [
+                "worker --app shop.flows",
+                "worker --app shop.flows:engine --queue gpu --concurrency 4",
+                "worker --app shop.flows --processes 4 --grace 25s",
+            ],
+            "Ctrl-C or SIGTERM drains: nothing more is claimed, running steps get the grace, and unfinished runs stay "
+            "for other workers. A second one ends it at once.",
+        ),
+        Command(
+            "workers [--all]",
+            "listing:workers",
+            "the workers: what they serve, what they hold, whether they live",
+            _workers,
+            ["workers", "workers --all --json"],
         ),
     ),
     "database": (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -20,6 +21,8 @@ from holdfast.runtime.held import Held
 from holdfast.runtime.loading import load_run
 from holdfast.runtime.secrets import SecretMemory
 from holdfast.store.port import Claimed, Store
+
+logger: Final = logging.getLogger("holdfast.runs")
 
 LAST_COMMIT_SECONDS: Final = 1.0
 
@@ -195,6 +198,9 @@ class Holdings:
         run.missing = missing(names, known)
         run.woken = True
         lost = row.status is RunStatus.RUNNING or claimed.deaths > 0
+        if logger.isEnabledFor(logging.INFO):
+            place = {"run_id": row.id, "event": "run.taken", "subject": row.workflow}
+            logger.info("run.taken %s subject=%s", row.id, row.workflow, extra=place)
         self.adopt(run, self._driver.takeover(run, lost=lost))
 
     async def _release(self, runs: Sequence[RunId]) -> None:

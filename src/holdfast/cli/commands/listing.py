@@ -1,4 +1,4 @@
-"""`runs` and `workflows`: what there is."""
+"""`runs`, `workflows` and `workers`: what there is."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from holdfast.cli.marks import MARKS
 from holdfast.cli.output import Cell, Output
 from holdfast.engine import Engine
 from holdfast.model.run import ENDED, RunStatus
-from holdfast.run import Page, Run, WorkflowInfo
+from holdfast.run import Page, Run, WorkerInfo, WorkflowInfo
 
 STANDING: Final = ENDED | {RunStatus.PAUSED}
 
@@ -164,3 +164,38 @@ def _params(schema: dict[str, Any]) -> str:
     return (
         " ".join(name if name in required else f"[{name}]" for name in schema.get("properties", {})) or "any"
     )
+
+
+def workers(args: Namespace, out: Output) -> int:
+    """List the workers of the store."""
+    return asyncio.run(_workers(args, out))
+
+
+async def _workers(args: Namespace, out: Output) -> int:
+    async with client(args.url) as engine:
+        found = await engine.workers(stopped=args.all)
+    if out.json:
+        out.document([msgspec.structs.asdict(each) for each in found])
+    elif found:
+        now = utc_now()
+        headings = ("worker", "pid", "lease", "since", "runs", "queues", "workflows")
+        out.table(headings, [_worker_row(each, now) for each in found], right=("pid", "runs"))
+    else:
+        out.say("No worker is there. Start one: ", ("holdfast worker --app MODULE", "cyan"))
+    return DONE
+
+
+_LEASES: Final = {"alive": ("●", "green"), "expired": ("✗", "red"), "stopped": ("○", "bright_black")}
+
+
+def _worker_row(worker: WorkerInfo, now: datetime) -> list[Cell]:
+    mark, color = _LEASES[worker.lease]
+    return [
+        (worker.id, "bold"),
+        str(worker.pid),
+        (f"{mark} {worker.lease}", color),
+        (ago(worker.stopped_at or worker.started_at, now), "bright_black"),
+        str(worker.runs),
+        ", ".join(worker.queues) or ("one run alone", "bright_black"),
+        (", ".join(worker.workflows), "bright_black"),
+    ]
