@@ -21,7 +21,7 @@ from holdfast.store.migrate import load_migrations
 from holdfast.store.port import Store
 from holdfast.store.postgres import schema
 from holdfast.store.postgres.clock import ServerClock
-from holdfast.testing.store_cases import RUNNING, going_on, opened, run_of, send, worker
+from holdfast.testing.store_cases import LANE, RUNNING, going_on, opened, run_of, send, worker
 from tests.servers.cluster import Cluster, cluster, free_port
 from tests.servers.pooler import Pooler, pooler
 from tests.servers.postgres import with_database
@@ -261,6 +261,32 @@ class TestRefusals:
             assert "want of rights" in (await refusal(weak)).message
         finally:
             run_sql(bare_postgres_url, f"DROP ROLE {name}")
+
+    async def test_the_rights_that_suffice(self, bare_postgres_url: str) -> None:
+        """Those that the documentation names."""
+        name = f"user_{name_of(bare_postgres_url)[-8:]}"
+        async with open_url(bare_postgres_url):
+            pass
+        run_sql(
+            bare_postgres_url,
+            f"CREATE ROLE {name} LOGIN",
+            f"GRANT USAGE ON SCHEMA holdfast TO {name}",
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA holdfast TO {name}",
+            f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA holdfast TO {name}",
+        )
+        try:
+            async with open_url(with_user(bare_postgres_url, name)) as store:
+                await opened(store, "r", tags=("t",))
+                await send(store, "r", "k")
+                assert await store.claim("w", [LANE], 1)
+                await store.enlist(worker("w"))
+                assert store.renew("w", 1)
+                assert await store.reclaim(["w"], "died") == ["r"]
+                assert await store.move_due() == 0
+                assert (await store.delete("r")).outcome == "refused"
+                assert await store.check() == []
+        finally:
+            run_sql(bare_postgres_url, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
 
     async def test_a_database_that_is_read_only(self, bare_postgres_url: str) -> None:
         name = name_of(bare_postgres_url)

@@ -16,9 +16,14 @@ EVERY_PAGE = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 RUNNABLE = [page for page in EVERY_PAGE if pages.blocks(page)]
 
 
+ON_POSTGRES = {ROOT / "docs" / "how-to" / "use-postgres.md"}
+"""Pages whose reader has set HOLDFAST_URL to a new database."""
+
+
 @pytest.mark.parametrize("page", RUNNABLE, ids=shown)
-def test_the_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
-    done = run(page, tmp_path)
+def test_the_page_does_what_it_says(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    url = request.getfixturevalue("bare_postgres_url") if page in ON_POSTGRES else None
+    done = run(page, tmp_path, url)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -66,10 +71,12 @@ def written(folder: Path, text: str) -> Path:
     return page
 
 
-def run(page: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+def run(page: Path, folder: Path, url: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run a page in a folder of its own, with this environment's `holdfast` and none of the machine's settings."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = inherited | {"PATH": programs, "NO_COLOR": "1", "COLUMNS": "120"}
+    if url is not None:
+        environment["HOLDFAST_URL"] = url
     command = [sys.executable, "-W", "error", str(pages.__file__), str(page)]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
