@@ -7,13 +7,17 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, Final, Protocol
 
+import msgspec
+
 from holdfast.core.ledger import OpenStep
-from holdfast.errors import RequestError
+from holdfast.errors import PayloadRejected, RequestError
 from holdfast.model.checks import PERCENT, WORDS, argument
 from holdfast.model.ids import RunId, StepId
 from holdfast.model.secrets import Secrets
+from holdfast.model.values import decode, encode
 
 _MESSAGE: Final = WORDS.or_none()
+MOST_DETAILS: Final = 65_536
 logger: Final = logging.getLogger("holdfast.steps")
 
 
@@ -41,11 +45,17 @@ class Attempting(Protocol):
     attempt: int
     services: Any
     secrets: Mapping[str, str]
+    heartbeat: msgspec.Raw
+    """What an earlier attempt left for this one, encoded."""
+
     told: bool
     """True once the attempt was told to end."""
 
     def report(self, percent: float, message: str) -> None:
         """Take a report of progress, from any thread."""
+
+    def beat(self, details: msgspec.Raw | None) -> None:
+        """Take a sign of life, from any thread, with what the next attempt shall know."""
 
 
 class StepContext:
@@ -108,6 +118,32 @@ class StepContext:
         argument("percent", percent, PERCENT)
         argument("message", message, _MESSAGE)
         self._of.report(float(percent), message or "")
+
+    def heartbeat(self, details: Any = None) -> None:
+        """Tell that the step lives, and what its next attempt shall know if this one is lost or fails.
+
+        The latest details are stored, at most once a second; cheap to call often; from any thread. Raises
+        PayloadRejected when they cannot be stored, are over 64 KiB, or hold a secret.
+        """
+        if details is None:
+            self._of.beat(None)
+            return
+        where = f"the heartbeat of {self.name!r}"
+        data = encode(details, where)
+        if len(data) > MOST_DETAILS:
+            raise PayloadRejected(
+                f"{where} has {len(data):,} bytes",
+                field="details",
+                fix="Keep large things elsewhere, and name them.",
+            )
+        if isinstance(self.secrets, Secrets):
+            self.secrets.refuse({"details": data}, where)
+        self._of.beat(data)
+
+    @property
+    def heartbeat_details(self) -> Any:
+        """What the last attempt that told any details told last; None when there are none."""
+        return decode(self._of.heartbeat)
 
 
 current: Final[ContextVar[StepContext | None]] = ContextVar("holdfast_step", default=None)

@@ -164,6 +164,6 @@ def error_of(ledger: Ledger) -> facts.ErrorInfo | None:
 def progress_of(recorded: Sequence[facts.Fact]) -> Progress | None:
     """Return how far the run is, when these facts tell."""
     for fact in reversed(recorded):
-        if type(fact) is facts.StepProgressed:
+        if type(fact) is facts.StepProgressed and fact.percent is not None:
             return Progress(percent=fact.percent, message=fact.message, step=fact.step)
     return None

@@ -229,6 +229,8 @@ def _rule(fact: Any) -> _Rule | None:
     kind = type(fact)
     if kind in _RUN:
         return _RUN[kind]
+    if kind is facts.StepProgressed and fact.percent is None:
+        return None
     if kind in _STAGE:  # which names each fact of a step that readers hear of
         return _BY_KIND[kind_of(fact.step)].get(kind)
     return None

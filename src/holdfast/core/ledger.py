@@ -31,6 +31,7 @@ class OpenStep(msgspec.Struct, gc=False):
     failed: bool = False
     data: msgspec.Raw = facts.NOTHING
     error: facts.ErrorInfo | None = None
+    heartbeat: msgspec.Raw = facts.NOTHING
 
     @property
     def runs(self) -> bool:
@@ -102,6 +103,12 @@ def _scheduled(ledger: Ledger, fact: facts.StepScheduled) -> None:
     ledger.open[fact.step] = OpenStep(
         fact.step, fact.name, fact.kind, due=fact.due, since=fact.at, data=fact.data
     )
+
+
+def _progressed(ledger: Ledger, fact: facts.StepProgressed) -> None:
+    step = ledger.open.get(fact.step)
+    if step is not None and fact.data is not facts.NOTHING:
+        step.heartbeat = fact.data.copy()  # the row that it came in need not stay in memory
 
 
 def _retried(ledger: Ledger, fact: facts.StepRetried) -> None:
@@ -190,6 +197,7 @@ def _remember(ledger: Ledger, key: str) -> None:
 _FOLDS: Final[dict[type[facts.Fact], Callable[[Ledger, Any], None]]] = {
     facts.RunStarted: _started,
     facts.StepScheduled: _scheduled,
+    facts.StepProgressed: _progressed,
     facts.StepRetried: _retried,
     facts.StepSuspended: _suspended,
     facts.StepCancelRequested: _cancel_requested_of_step,

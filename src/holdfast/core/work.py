@@ -58,6 +58,10 @@ class Work(Protocol):
         """Seconds that one attempt may take."""
 
     @property
+    def heartbeat_timeout(self) -> float | None:
+        """Seconds after which an attempt that gives no sign of life has failed."""
+
+    @property
     def is_async(self) -> bool:
         """Run as a task; else in a thread."""
 

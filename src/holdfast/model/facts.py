@@ -83,12 +83,13 @@ class StepScheduled(Fact, frozen=True):
 
 
 class StepProgressed(Fact, frozen=True):
-    """The running attempt tells how far it is."""
+    """The running attempt tells how far it is, if it says `percent`, and in `data` what the next one shall know."""
 
     step: StepId
     attempt: int
-    percent: float
+    percent: float | None = None
     message: str = ""
+    data: msgspec.Raw = NOTHING
 
 
 class StepRetried(Fact, frozen=True):

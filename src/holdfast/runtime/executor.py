@@ -18,15 +18,18 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
+import msgspec
+
 from holdfast.core.context import StepContext, current
 from holdfast.core.ledger import OpenStep
 from holdfast.core.retries import wait_before_retry
 from holdfast.core.work import Blobs, Outcome, Work
 from holdfast.errors import HoldfastError
 from holdfast.model import facts
-from holdfast.model.ids import SECOND, Instant, RunId
+from holdfast.model.ids import Instant, RunId
 from holdfast.model.secrets import Secrets
 from holdfast.runtime.clock import Clock
+from holdfast.runtime.reports import Reports, Silence
 from holdfast.runtime.threads import Threads
 
 logger: Final = logging.getLogger("holdfast")
@@ -47,13 +50,14 @@ class Attempt:
         "_deliver",
         "_ended",
         "_executor",
-        "_progress",
-        "_reported",
+        "_reports",
+        "_silence",
         "_started",
         "_task",
         "_timer",
         "attempt",
         "error",
+        "heartbeat",
         "learned",
         "run",
         "secrets",
@@ -79,6 +83,7 @@ class Attempt:
         self.run = run
         self.step = step
         self.attempt = step.attempt  # the step goes on to its next attempt while this one may still run
+        self.heartbeat = step.heartbeat
         self.work = work
         self.services = services
         self.secrets: Mapping[str, str] = secrets
@@ -93,8 +98,8 @@ class Attempt:
         self._cancelling = False
         self._ended = False
         self._started: Instant = 0
-        self._reported: Instant = 0
-        self._progress: facts.StepProgressed | None = None
+        self._reports: Reports | None = None
+        self._silence: Silence | None = None
 
     @property
     def started(self) -> bool:
@@ -118,6 +123,8 @@ class Attempt:
             executor.threads.run(self._run_in_thread)
         if work.timeout is not None:
             self._timer = executor.loop.call_later(work.timeout, self._time_out)
+        if work.heartbeat_timeout is not None:
+            self._silence = Silence(executor.loop, work.heartbeat_timeout, self._fell_silent)
 
     def run_here(self) -> None:
         """Run an inline step to its end within this call."""
@@ -226,13 +233,20 @@ class Attempt:
         self._end(fact)
 
     def _time_out(self) -> None:
+        self._overdue("step_timed_out", f"took longer than {self.work.timeout:g} s")
+
+    def _fell_silent(self) -> None:
+        text = f"gave no sign of life for {self.work.heartbeat_timeout:g} s"
+        self._overdue("heartbeat_timed_out", text)
+
+    def _overdue(self, code: str, what: str) -> None:
         if self._ended or self._cancelling:
             return
         self.told = True
-        error = TimeoutError(f"attempt {self.step.attempt} took longer than {self.work.timeout:g} s")
+        error = TimeoutError(f"attempt {self.step.attempt} {what}")
         self.error = error
         info = facts.ErrorInfo(
-            code="step_timed_out",
+            code=code,
             message=str(error),
             type="TimeoutError",
             step=self.step.step,
@@ -279,6 +293,8 @@ class Attempt:
         )
 
     def _end(self, fact: facts.Fact) -> None:
+        if self._reports is not None and type(fact) is not facts.StepCompleted:
+            self._reports.flush()  # the next attempt shall know
         self._ended = True
         self._clear()
         if not self.told:
@@ -290,37 +306,48 @@ class Attempt:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
 
     # --- progress
 
     def report(self, percent: float, message: str) -> None:
         """Take a report of progress, from any thread."""
-        _post(self._executor.loop, self._keep, percent, message)
+        self._heard()
+        _tell(self._executor.loop, self._keep_progress, percent, message)
 
-    def _keep(self, percent: float, message: str) -> None:
-        """Make a report a fact; at most one a second, the latest."""
-        if self._ended:
-            return
-        text = facts.readable(self._scrub(message))
-        step = self.step
-        self._progress, first = (
-            facts.StepProgressed(step=step.step, attempt=step.attempt, percent=percent, message=text),
-            self._progress is None,
-        )
-        wait = self._reported + SECOND - self._executor.clock.now()
-        if wait <= 0:
-            self._flush()
-        elif first:
-            self._executor.loop.call_later(wait / SECOND, self._flush)
+    def beat(self, details: msgspec.Raw | None) -> None:
+        """Take a sign of life, from any thread, with what the next attempt shall know."""
+        self._heard()
+        if details is not None:
+            _tell(self._executor.loop, self._keep_details, details)
+
+    def _heard(self) -> None:
+        silence = self._silence
+        if silence is not None:
+            silence.heard()
+
+    def _keep_progress(self, percent: float, message: str) -> None:
+        if not self._ended:
+            self._reporting().progress(percent, facts.readable(self._scrub(message)))
+
+    def _keep_details(self, details: msgspec.Raw) -> None:
+        if not self._ended:
+            self._reporting().details(details)
+
+    def _reporting(self) -> Reports:
+        if self._reports is None:
+            executor, step = self._executor, self.step.step
+            self._reports = Reports(executor.loop, executor.clock, step, self.attempt, self._told_of)
+        return self._reports
+
+    def _told_of(self, fact: facts.Fact) -> None:
+        if not self._ended:
+            self._deliver(self, fact)
 
     def _scrub(self, text: str) -> str:
         return self.secrets.scrub(text) if isinstance(self.secrets, Secrets) else text
-
-    def _flush(self) -> None:
-        fact, self._progress = self._progress, None
-        if fact is not None and not self._ended:
-            self._reported = self._executor.clock.now()
-            self._deliver(self, fact)
 
 
 class Executor:
@@ -387,6 +414,18 @@ def error_info(error: BaseException, step: OpenStep, scrub: Callable[[str], str]
         attempt=step.attempt,
         fix=facts.readable(scrub(error.fix))[:MESSAGE_LIMIT] if isinstance(error, HoldfastError) else "",
     )
+
+
+def _tell(loop: asyncio.AbstractEventLoop, fn: Callable[..., None], *arguments: Any) -> None:
+    """Call `fn` on the loop, from any thread; there at once, lest the attempt ends before."""
+    try:
+        here = asyncio.get_running_loop() is loop
+    except RuntimeError:
+        here = False
+    if here:
+        fn(*arguments)
+    else:
+        _post(loop, fn, *arguments)
 
 
 def _post(loop: asyncio.AbstractEventLoop, fn: Callable[..., None], *arguments: Any) -> None:

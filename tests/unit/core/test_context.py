@@ -8,11 +8,13 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import pytest
 
 from holdfast.core.context import StepContext, current, step_context
 from holdfast.core.ledger import OpenStep
 from holdfast.errors import RequestError
+from holdfast.model.facts import NOTHING
 
 
 class Attempting:
@@ -25,7 +27,11 @@ class Attempting:
         self.services: Any = object()
         self.secrets: Mapping[str, str] = {"token": "x"}
         self.told = False
+        self.heartbeat = NOTHING
         self.reports: list[tuple[float, str]] = []
+
+    def beat(self, details: msgspec.Raw | None) -> None:
+        raise NotImplementedError
 
     def report(self, percent: float, message: str) -> None:
         self.reports.append((percent, message))

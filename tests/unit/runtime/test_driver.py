@@ -288,7 +288,7 @@ async def test_a_run_that_kills_is_buried_with_its_lost_attempts(bench: Bench) -
     row = await bench.store.run("run")
     assert row is not None
     await bench.committer.bury(row, 3)
-    *_, lost, pause = await bench.journal()
+    *_, pause, lost = await bench.journal()
     assert isinstance(lost, facts.StepRetried)
     assert (lost.step, lost.attempt, lost.reason) == ("a#1", 2, "worker lost")
     assert isinstance(pause, facts.RunPaused)

@@ -27,6 +27,7 @@ class Work:
 
     name = "step"
     inline = False
+    heartbeat_timeout: float | None = None
 
     def __init__(
         self,

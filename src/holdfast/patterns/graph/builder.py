@@ -87,15 +87,17 @@ class StateGraph:
         *,
         retry: RetryPolicy | None = None,
         timeout: float | timedelta | None = None,
+        heartbeat_timeout: float | timedelta | None = None,
     ) -> StateGraph:
         """Add a node: a plain or async function of `(state)` or `(state, step)`.
 
-        It returns a new State, a mapping of changed keys, or None. `timeout` bounds one attempt.
+        It returns a new State, a mapping of changed keys, or None. `timeout` bounds one attempt;
+        one that calls neither `step.heartbeat` nor `step.progress` for `heartbeat_timeout` has failed.
         """
         _check_name(setting("add_node", "name", name, WORDS))
         if name in self.nodes:
             raise DefinitionError(f"node {name!r} is there already", fix="Give each node a name of its own.")
-        self.nodes[name] = Node(name, fn, len(self.nodes), retry, timeout)
+        self.nodes[name] = Node(name, fn, len(self.nodes), retry, timeout, heartbeat_timeout)
         return self
 
     def add_edge(

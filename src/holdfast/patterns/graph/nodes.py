@@ -29,7 +29,17 @@ _LIMIT: Final = LIMIT.or_none()
 class Node:
     """A named function of a graph: `(state)` or `(state, step)`, plain or async, with its policies."""
 
-    __slots__ = ("fn", "is_async", "name", "order", "retry", "takes_step", "timeout", "where")
+    __slots__ = (
+        "fn",
+        "heartbeat_timeout",
+        "is_async",
+        "name",
+        "order",
+        "retry",
+        "takes_step",
+        "timeout",
+        "where",
+    )
 
     def __init__(
         self,
@@ -38,6 +48,7 @@ class Node:
         order: int,
         retry: RetryPolicy | None,
         timeout: float | timedelta | None,
+        heartbeat_timeout: float | timedelta | None = None,
     ) -> None:
         """Read the function's signature once; refuse what cannot be a node."""
         if not callable(fn):
@@ -46,10 +57,12 @@ class Node:
         self.where = f"node {name!r}"
         setting(self.where, "retry", retry, _RETRY)
         setting(self.where, "timeout", timeout, _LIMIT)
+        setting(self.where, "heartbeat_timeout", heartbeat_timeout, _LIMIT)
         self.fn = fn
         self.order = order
         self.retry = retry
         self.timeout = None if timeout is None else seconds(timeout)
+        self.heartbeat_timeout = None if heartbeat_timeout is None else seconds(heartbeat_timeout)
         self.is_async, self.takes_step = _shape(name, fn)
 
 
@@ -92,6 +105,7 @@ class NodeWork:
         "_schema",
         "_state",
         "_watch",
+        "heartbeat_timeout",
         "is_async",
         "name",
         "retry",
@@ -119,6 +133,7 @@ class NodeWork:
         self.name = node.name
         self.retry = node.retry
         self.timeout = node.timeout
+        self.heartbeat_timeout = node.heartbeat_timeout
         self.is_async = node.is_async
 
     def call(self, context: StepContext) -> Any:

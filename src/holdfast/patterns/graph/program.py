@@ -455,6 +455,7 @@ class StartWork:
     name = START
     retry: RetryPolicy | None = None
     timeout: float | None = None
+    heartbeat_timeout: float | None = None
     is_async = False
     inline = True
 
