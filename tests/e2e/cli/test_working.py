@@ -107,6 +107,27 @@ def test_a_second_interrupt_ends_a_worker_at_once(call: Call, serve: Any) -> Non
     assert news.process.done(within=5).code == 130
 
 
+def test_any_process_reaches_a_run_that_a_worker_drives(
+    call: Call, process: type[Process], serve: Any
+) -> None:
+    news = serve()
+    news.until("worker.started")
+    call("run", "flows:slow", "--detach", "--id", "r-1")
+    until(began("second"))
+    following = process("events", "r-1", "--follow", "--json")
+    call("signal", "r-1", "go", "7")
+    call("pause", "r-1", "--reason", "lunch")
+    assert news.until("run.paused")["reason"] == "lunch"
+    call("resume", "r-1", "--detach")
+    news.until("run.resumed")
+    call("cancel", "r-1", "--reason", "enough")
+    news.until("run.cancelled", run_id="r-1")
+    seen = [line["type"] for line in following.done().lines]
+    wanted = ["signal", "run.paused", "run.resumed", "run.cancelled"]
+    assert [type_ for type_ in seen if type_ in wanted] == wanted
+    assert effects() == ["first", "second"], "the worker that had the run has it still"
+
+
 def test_a_queue_waits_for_the_worker_that_serves_it(call: Call, serve: Any) -> None:
     plain = serve()
     plain.until("worker.started")
