@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from holdfast.model.commit import Committed
 from holdfast.store.port import JournalRow
 from holdfast.store.postgres.store import PostgresStore
 from holdfast.testing.store_cases import RUNNING, going_on, opened
@@ -198,3 +199,18 @@ async def waiting(url: str) -> int:
         )
         ((count,),) = await found.fetchall()
         return int(count)
+
+
+async def test_a_deletion_that_waits_holds_up_no_commit(store: PostgresStore, postgres_url: str) -> None:
+    """Nor does any other write that is no commit: they have a connection of their own."""
+    await opened(store, "going", status=RUNNING)
+    await opened(store, "old", status=RUNNING)
+    async with await connect(postgres_url) as other:
+        await other.execute("SELECT 1 FROM holdfast.workflow_runs WHERE id = 'old' FOR UPDATE")
+        deletion = asyncio.create_task(store.delete("old"))
+        while not await waiting(postgres_url):
+            await asyncio.sleep(0.01)
+        assert isinstance((await store.commit([going_on("going", 1)]))[0], Committed)
+        assert not deletion.done()
+        await other.rollback()
+        assert (await deletion).outcome == "refused"

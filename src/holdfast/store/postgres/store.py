@@ -1,4 +1,4 @@
-"""The PostgreSQL store: one connection that writes for all tasks of the loop, reads beside it."""
+"""The PostgreSQL store: one connection that commits for all tasks of the loop, what may wait and reads beside it."""
 
 from __future__ import annotations
 
@@ -64,6 +64,8 @@ class PostgresStore:
         self.stats = StoreStats()
         self._lines: list[Line] = []
         self._writer: Writer | None = None
+        self._aside: Writer | None = None
+        """Writes what is neither a commit nor an arrival: a claim or a deletion may wait for locks, and none else."""
         self._near: Reader | None = None
         self._far: Reader | None = None
         self._leases: schema.Connection | None = None
@@ -78,7 +80,8 @@ class PostgresStore:
         if self._writer is not None:
             return
         era = await asyncio.to_thread(schema.prepare, self._place)
-        writing, near, far = self._lines = [
+        writing, aside, near, far = self._lines = [
+            Line(self._place),
             Line(self._place),
             Line(self._place, self._greet),
             Line(self._place),
@@ -86,6 +89,7 @@ class PostgresStore:
         self._near, self._far = Reader(near, self.url, era), Reader(far, self.url, era)
         self._bell = Bell(self._near.ask)
         self._writer = Writer(writing, self.url, self.stats, self._at)
+        self._aside = Writer(aside, self.url, self.stats, self._at)
         self._closed = False
         try:
             await writing.link()
@@ -96,10 +100,12 @@ class PostgresStore:
 
     async def close(self) -> None:
         """Finish what is under way, then disconnect."""
-        writer, self._writer = self._writer, None
-        if writer is None:
-            return
-        await writer.close()
+        writers = self._writer, self._aside
+        self._writer = self._aside = None
+        for writer in writers:
+            if writer is None:
+                return
+            await writer.close()
         if self._bell is not None:
             await self._bell.close()
         self._closed = True
@@ -132,7 +138,7 @@ class PostgresStore:
     ) -> Sequence[Claimed]:
         """Take ready jobs. Nothing is written when there are none."""
         statement = changes.claim(worker, lanes, limit, suspects=suspects)
-        return await self._open_writer().submit(statement, changes.claimed)
+        return await self._open_aside().submit(statement, changes.claimed)
 
     async def ready(
         self, lanes: Sequence[tuple[str, str]], limit: int, *, suspects: bool = False
@@ -142,43 +148,43 @@ class PostgresStore:
 
     async def claim_run(self, worker: WorkerId, run: RunId) -> Claimed | None:
         """Take the job of one run."""
-        found = await self._open_writer().submit(changes.claim_run(worker, run), changes.claimed)
+        found = await self._open_aside().submit(changes.claim_run(worker, run), changes.claimed)
         return found[0] if found else None
 
     async def release(self, worker: WorkerId, runs: Sequence[RunId]) -> None:
         """Give jobs back."""
-        await self._open_writer().submit(changes.release(worker, runs), _nothing)
+        await self._open_aside().submit(changes.release(worker, runs), _nothing)
         if runs:
             self._ring()
 
     async def enlist(self, worker: WorkerRow) -> None:
         """Keep a worker's row."""
-        await self._open_writer().submit(changes.enlist(worker), _nothing)
+        await self._open_aside().submit(changes.enlist(worker), _nothing)
 
     async def dismiss(self, workers: Sequence[WorkerId]) -> None:
         """Forget stopped workers."""
-        await self._open_writer().submit(changes.dismiss(workers), _nothing)
+        await self._open_aside().submit(changes.dismiss(workers), _nothing)
 
     async def reclaim(
         self, workers: Sequence[WorkerId], reason: Literal["died", "expired"]
     ) -> Sequence[RunId]:
         """Free the jobs of dead workers."""
         statement = changes.reclaim(workers, reason, self._at())
-        freed = await self._open_writer().submit(statement, lambda result: [run for (run,) in rows(result)])
+        freed = await self._open_aside().submit(statement, lambda result: [run for (run,) in rows(result)])
         if freed:
             self._ring()
         return freed
 
     async def move_due(self, limit: int = 1000) -> int:
         """Make the runs of due arrivals ready. Nothing is written when none is due."""
-        return await self._open_writer().submit(
+        return await self._open_aside().submit(
             changes.move_due(limit, self._at()), lambda result: int(rows(result)[0][0])
         )
 
     async def delete(self, run: RunId, *, tombstone: bool = True) -> Delivered:
         """Delete an ended run with its descendants."""
         statement = changes.delete(run, self._at(), tombstone=tombstone)
-        return await self._open_writer().submit(statement, lambda result: changes.delivered(result)[0])
+        return await self._open_aside().submit(statement, lambda result: changes.delivered(result)[0])
 
     def renew(self, worker: WorkerId, until: Instant) -> bool:
         """Extend a lease, from any thread, whatever the loop does."""
@@ -280,8 +286,8 @@ class PostgresStore:
         asked = self._server_clock.ticks()
         self._seen, told, written = await self._reader().pulse(self._seen, MOST_TOLD)
         self._server_clock.observe(asked, told)
-        ours = self._open_writer().ours
-        return len(written) == MOST_TOLD or any(tx not in ours for tx in written)
+        ours, aside = self._open_writer().ours, self._open_aside().ours
+        return len(written) == MOST_TOLD or any(tx not in ours and tx not in aside for tx in written)
 
     def _greet(self, link: Link) -> None:
         self._open_bell().attend(link)
@@ -305,6 +311,11 @@ class PostgresStore:
         if self._bell is None:
             raise self._not_open()
         return self._bell
+
+    def _open_aside(self) -> Writer:
+        if self._aside is None:
+            raise self._not_open()
+        return self._aside
 
     def _reader(self) -> Reader:
         if self._near is None:

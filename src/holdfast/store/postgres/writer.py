@@ -1,7 +1,7 @@
 """Group commit: all that waits while a group is under way goes over in the next one, in one round trip.
 
-Commits of runs make one transaction, deliveries another; whatever else is written has one of its own. All of them are
-sent at once on one connection and answered in order.
+Commits of runs make one transaction, deliveries another; whatever else is written has one of its own. What a writer
+was given in one turn of the loop is sent at once on its connection and answered in order.
 """
 
 from __future__ import annotations
