@@ -36,7 +36,7 @@ ASKED = {
     "move_due": "SELECT holdfast.move_due(1, 1000)",
     "next_due": "SELECT min(due) FROM holdfast.inbox WHERE due > 0",
     "woken": "SELECT run FROM holdfast.jobs AS j WHERE worker = 'w' AND worker <> ''"
-    " AND EXISTS (SELECT 1 FROM holdfast.inbox AS i WHERE i.run = j.run AND i.due <= 1)",
+    " AND EXISTS (SELECT 1 FROM holdfast.inbox AS i WHERE i.run = j.run AND i.due <= 1 OFFSET 0)",
     "deliver": "SELECT * FROM holdfast.deliver('{waits7}', '{k}', '{null}', '{\",waiting,\"}', "
     "'{\",waiting,\"}', '{0}', 1)",
     "advance": "SELECT * FROM holdfast.advance(1, '{waits7,waits8}', '{1,1}', '{1,1}', '{1,1}', '{a,b}', '{1,1}',"

@@ -151,10 +151,10 @@ SELECT min(due) FROM holdfast.inbox WHERE due > 0
 -- job_held: the runs that a worker holds
 SELECT run FROM holdfast.jobs WHERE worker = $1 AND worker <> ''
 
--- job_woken: runs held by a worker that have arrivals
+-- job_woken: runs held by a worker that have arrivals; OFFSET has them looked up one by one, whatever waits elsewhere
 SELECT run, wakes FROM holdfast.jobs AS j
 WHERE worker = $1 AND worker <> '' AND EXISTS (
-    SELECT 1 FROM holdfast.inbox AS i WHERE i.run = j.run AND i.due <= holdfast.instant($2)
+    SELECT 1 FROM holdfast.inbox AS i WHERE i.run = j.run AND i.due <= holdfast.instant($2) OFFSET 0
 )
 
 -- journal_broken: runs whose journal has a gap, or another length than the row says
