@@ -1,6 +1,6 @@
 """Durable workflows for Python: no committed step is ever lost or run twice in the record."""
 
-from holdfast.core.context import StepContext, step_context
+from holdfast.core.context import StepContext, interrupt, step_context
 from holdfast.core.embedding import Embedded as _Embedded
 from holdfast.core.embedding import install as _install_embedded
 from holdfast.core.program import END, START
@@ -19,6 +19,7 @@ from holdfast.errors import (
     RunFailed,
     RunNotFound,
     RunTimedOut,
+    SignalTimeout,
     StoreError,
     WorkflowNotFound,
 )
@@ -76,6 +77,7 @@ __all__ = [
     "RunTimedOut",
     "Runtime",
     "Send",
+    "SignalTimeout",
     "State",
     "StateGraph",
     "StepContext",
@@ -86,6 +88,7 @@ __all__ = [
     "__version__",
     "get_observer",
     "get_workflow",
+    "interrupt",
     "list_workflows",
     "register",
     "register_observer",

@@ -56,6 +56,9 @@ class _Audit:
         match fact:
             case facts.StepScheduled() if kind_of(fact.step) == "stage":
                 self._schedule(position, fact, worker)
+            case facts.StepSuspended():
+                if fact.step in self.current:
+                    _suspend(self.current[fact.step].tries[-1], fact, worker)
             case facts.StepRetried() | facts.StepCompleted() | facts.StepFailed() | facts.StepCancelled():
                 stage = self.current.get(fact.step)
                 if stage is not None:
@@ -80,8 +83,16 @@ class _Audit:
         self.stages.append(self.current[fact.step])
 
 
+def _suspend(last: _Try, fact: facts.StepSuspended, worker: WorkerId) -> None:
+    last.status, last.started, last.ended = StepStatus.SUSPENDED, fact.started, fact.at
+    last.reason, last.worker = f"waits for {fact.name}", worker
+
+
 def _end(stage: _Stage, fact: Any, worker: WorkerId) -> None:
     last = stage.tries[-1]
+    if last.status is StepStatus.SUSPENDED and isinstance(fact, facts.StepRetried):
+        stage.tries.append(_Try(fact.attempt, fact.at, worker))
+        return
     last.status, last.started, last.ended = _ENDS[type(fact)], fact.started, fact.at
     last.error = getattr(fact, "error", None)
     if isinstance(fact, facts.StepRetried):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from datetime import timedelta
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -12,7 +13,7 @@ import msgspec
 from holdfast.core.ledger import OpenStep
 from holdfast.errors import PayloadRejected, RequestError
 from holdfast.model.checks import PERCENT, WORDS, argument
-from holdfast.model.ids import RunId, StepId
+from holdfast.model.ids import Instant, RunId, StepId
 from holdfast.model.secrets import Secrets
 from holdfast.model.values import decode, encode
 
@@ -56,6 +57,24 @@ class Attempting(Protocol):
 
     def beat(self, details: msgspec.Raw | None) -> None:
         """Take a sign of life, from any thread, with what the next attempt shall know."""
+
+    def ask(self, name: str, payload: Any, timeout: float | timedelta | None) -> Any:
+        """Return the answer to a question of this step, or raise Suspended."""
+
+    def call(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a function whose result is kept for all attempts of this step."""
+
+
+class Suspended(BaseException):
+    """Ends an attempt that waits for an answer. No `except Exception` of a node keeps it from doing so."""
+
+    def __init__(self, name: str, payload: msgspec.Raw, due: Instant, large: Mapping[str, bytes]) -> None:
+        """Keep what is asked, until when (0: for ever), and the large values in it by hash."""
+        super().__init__(f"waits for {name!r}")
+        self.name = name
+        self.payload = payload
+        self.due = due
+        self.large = large
 
 
 class StepContext:
@@ -145,8 +164,39 @@ class StepContext:
         """What the last attempt that told any details told last; None when there are none."""
         return decode(self._of.heartbeat)
 
+    def call(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call `fn` once for all attempts of this step: its result is durable before the node goes on.
+
+        In an async node `await` it; in a plain one it is the result. A later attempt (after a retry, a crash or an
+        interrupt) gets the kept result and `fn` is not called; calls are told apart by the function's name and by how
+        often it was called before in the attempt. What `fn` raises is raised here and not kept. Should the process
+        die between the call and its commit, `fn` is called again.
+        """
+        if not callable(fn):
+            raise RequestError(f"step.call({fn!r})", fix="Give a function, then its arguments.")
+        return self._of.call(fn, args, kwargs)
+
 
 current: Final[ContextVar[StepContext | None]] = ContextVar("holdfast_step", default=None)
+
+
+def interrupt(name: object, payload: Any = None, timeout: float | timedelta | None = None) -> Any:
+    """Return the answer of a person or another system to the question `name`; a plain call in any node.
+
+    Until the answer is there the run waits without a task, thread or slot: the attempt ends here, and when
+    `engine.signal(run_id, name, answer)` comes the node runs again from its first line and gets the answer. So side
+    effects belong into a node before, or into `step.call`. `payload` is shown to who shall answer, see
+    `engine.interrupts()`. Raises SignalTimeout when nobody answers within `timeout` seconds.
+    """
+    context = current.get()
+    if context is None:
+        raise RequestError("interrupt() outside of a step", fix="Call it inside a node.")
+    if not isinstance(name, str) or not name or "#" in name:
+        raise RequestError(
+            f"interrupt({name!r:.80}): not a name",
+            fix="Give the question a name: text, not empty, without '#'.",
+        )
+    return context._of.ask(name, payload, timeout)  # noqa: SLF001 - the context hides what it speaks for from users
 
 
 def step_context() -> StepContext:

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from holdfast.core.ledger import Ledger, OpenStep
+from holdfast.core.waits import lapse
 from holdfast.model import facts
 from holdfast.model.commit import AnyEffect, Deliver, Dequeue, Enqueue, Withdraw
 from holdfast.model.ids import SECOND, Instant, RunId, WorkerId, moment
@@ -38,6 +39,8 @@ def derive(
     for fact in recorded:
         if type(fact) in _WITH_ROWS:
             effects += _rows_of(fact, ledger, holding)
+        elif type(fact) is facts.StepScheduled and fact.due and fact.kind == "signal":
+            effects.append(lapse(fact))
     if ledger.ended is None:
         if release is not None:
             effects.append(Dequeue(release))

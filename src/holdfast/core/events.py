@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import msgspec
 
 from holdfast.core.program import START
-from holdfast.errors import HoldfastError
+from holdfast.errors import HoldfastError, SignalTimeout
 from holdfast.model import facts, values
 from holdfast.model.audit import error_data
 from holdfast.model.event import RunEvent
@@ -151,6 +151,10 @@ def _wait(fact: Any) -> dict[str, Any]:
     return {"kind": kind, "name": name}
 
 
+def _lapsed(error: facts.ErrorInfo) -> str:
+    return "timed_out" if error.code == SignalTimeout.code else "failed"
+
+
 def _decided(fact: facts.DecisionMade) -> dict[str, Any]:
     edges = [_edge(edge) for edge in fact.edges]
     chosen = next((edge for edge in edges if edge["result"]), None)
@@ -199,7 +203,7 @@ _WAIT: Final[dict[type[facts.Fact], _Rule]] = {
     ),
     # A signal that ends a wait is the event `signal` alone: a fact is one event at most.
     facts.StepCompleted: _Rule("wait.ended", lambda f: _wait(f) | {"outcome": "completed"}),
-    facts.StepFailed: _Rule("wait.ended", lambda f: _wait(f) | {"outcome": "failed"}),
+    facts.StepFailed: _Rule("wait.ended", lambda f: _wait(f) | {"outcome": _lapsed(f.error)}),
     facts.StepCancelled: _Rule("wait.ended", lambda f: _wait(f) | {"outcome": "cancelled"}),
 }
 

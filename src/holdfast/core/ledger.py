@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.model import commands, facts
-from holdfast.model.ids import Instant, StepId
+from holdfast.model.ids import Instant, StepId, step_id
 
 
 class OpenStep(msgspec.Struct, gc=False):
@@ -29,9 +29,16 @@ class OpenStep(msgspec.Struct, gc=False):
     suspended: bool = False
     cancelling: bool = False
     failed: bool = False
+    parent: StepId = ""
     data: msgspec.Raw = facts.NOTHING
     error: facts.ErrorInfo | None = None
     heartbeat: msgspec.Raw = facts.NOTHING
+    answers: dict[str, msgspec.Raw] | None = None
+    """What it asked and was told, by name."""
+    lapsed: tuple[str, ...] = ()
+    """What it asked and nobody answered in time."""
+    results: dict[StepId, msgspec.Raw] | None = None
+    """What its calls returned."""
 
     @property
     def runs(self) -> bool:
@@ -44,6 +51,8 @@ class Ledger(msgspec.Struct, gc=False):
 
     `begins` is when a run that was started with a delay may begin; 0 once it has. `asked` tells that a cancel of the
     run met open steps, which were asked to end. `secrets` are the names of those that the run was ever given.
+    `asked_for` counts the waits for each signal that steps asked for, `wants` are those not yet scheduled, `answered`
+    the suspended steps that may run again.
     """
 
     position: int = 0
@@ -53,6 +62,9 @@ class Ledger(msgspec.Struct, gc=False):
     open: dict[StepId, OpenStep] = {}
     unresolved: dict[StepId, OpenStep] = {}
     signals: dict[str, list[msgspec.Raw]] = {}
+    asked_for: dict[str, int] = {}
+    wants: list[commands.ScheduleStep] = []
+    answered: list[StepId] = []
     keys: set[str] = set()
     paused: facts.RunPaused | None = None
     cancelling: facts.CancelRequested | None = None
@@ -75,7 +87,7 @@ class Ledger(msgspec.Struct, gc=False):
         """
         if not self.open:
             return (commands.FailRun(error),)
-        idle = (s for s in self.open.values() if not s.cancelling and (s.suspended or s.due > self.now))
+        idle = (s for s in self.open.values() if not s.cancelling and (not s.runs or s.due > self.now))
         return [commands.CancelStep(s.step) for s in idle]
 
     def stopping(self) -> Sequence[commands.Command]:
@@ -90,7 +102,20 @@ class Ledger(msgspec.Struct, gc=False):
         return (commands.CancelRun(request.reason),)
 
     def _end(self, step: StepId) -> OpenStep | None:
+        if self.answered:
+            self.answered = [waiting for waiting in self.answered if waiting != step]
         return self.open.pop(step, None)
+
+    def _answer(self, wait: StepId, name: str, data: msgspec.Raw | None) -> None:
+        """Give a step what it waits for; None: nobody answered in time."""
+        step = self.open.get(wait)
+        if step is None:
+            return
+        if data is None:
+            step.lapsed = (*step.lapsed, name)
+        else:
+            step.answers = {**(step.answers or {}), name: data}
+        self.answered.append(wait)
 
 
 def _started(ledger: Ledger, fact: facts.RunStarted) -> None:
@@ -100,8 +125,13 @@ def _started(ledger: Ledger, fact: facts.RunStarted) -> None:
 
 def _scheduled(ledger: Ledger, fact: facts.StepScheduled) -> None:
     ledger.begins = 0
+    if fact.kind == "signal":
+        ledger.wants = [want for want in ledger.wants if want.step != fact.step]
+        if early := ledger.signals.get(fact.name):
+            ledger._answer(fact.parent, fact.name, early.pop(0))  # noqa: SLF001
+            return
     ledger.open[fact.step] = OpenStep(
-        fact.step, fact.name, fact.kind, due=fact.due, since=fact.at, data=fact.data
+        fact.step, fact.name, fact.kind, due=fact.due, since=fact.at, parent=fact.parent, data=fact.data
     )
 
 
@@ -116,6 +146,8 @@ def _retried(ledger: Ledger, fact: facts.StepRetried) -> None:
     if step is None:
         return
     step.attempt, step.due, step.since, step.suspended = fact.attempt, fact.due, fact.at, False
+    if ledger.answered:
+        ledger.answered = [waiting for waiting in ledger.answered if waiting != fact.step]
     if fact.error is not None:
         step.failures, step.error = step.failures + 1, fact.error
 
@@ -124,6 +156,19 @@ def _suspended(ledger: Ledger, fact: facts.StepSuspended) -> None:
     step = ledger.open.get(fact.step)
     if step is not None:
         step.suspended = True
+        number = ledger.asked_for[fact.name] = ledger.asked_for.get(fact.name, 0) + 1
+        wait = step_id(f"signal:{fact.name}", number)
+        ledger.wants.append(
+            commands.ScheduleStep(
+                wait,
+                fact.name,
+                kind="signal",
+                iteration=number,
+                due=fact.due,
+                parent=fact.step,
+                data=fact.data,
+            )
+        )
 
 
 def _cancel_requested_of_step(ledger: Ledger, fact: facts.StepCancelRequested) -> None:
@@ -134,7 +179,10 @@ def _cancel_requested_of_step(ledger: Ledger, fact: facts.StepCancelRequested) -
 
 
 def _completed(ledger: Ledger, fact: facts.StepCompleted) -> None:
-    ledger._end(fact.step)  # noqa: SLF001 - the folds are the ledger's own methods, kept in a table by type
+    step = ledger._end(fact.step)  # noqa: SLF001 - the folds are the ledger's own methods, kept in a table by type
+    if step is not None and step.parent and (parent := ledger.open.get(step.parent)) is not None:
+        parent.results = {} if parent.results is None else parent.results
+        parent.results[fact.step] = fact.data
     if fact.secrets:
         ledger.secrets.extend(name for name in fact.secrets if name not in ledger.secrets)
 
@@ -144,13 +192,23 @@ def _step_failed(ledger: Ledger, fact: facts.StepFailed) -> None:
     if step is not None:
         # What a step raises after it was asked to end is no failure of the run.
         step.failures, step.error, step.failed = step.failures + 1, fact.error, not step.cancelling
-        ledger.unresolved[fact.step] = step
+        _unresolved(ledger, step)
 
 
 def _step_cancelled(ledger: Ledger, fact: facts.StepCancelled) -> None:
     step = ledger._end(fact.step)  # noqa: SLF001
     if step is not None:
-        ledger.unresolved[fact.step] = step
+        _unresolved(ledger, step)
+
+
+def _unresolved(ledger: Ledger, step: OpenStep) -> None:
+    """Keep a step that ended without success for a resume; what it waited for begins anew when it asks again."""
+    if not step.parent:
+        step.lapsed = ()
+        ledger.unresolved[step.step] = step
+        ledger.wants = [want for want in ledger.wants if want.parent != step.step]
+    elif step.failed:
+        ledger._answer(step.parent, step.name, None)  # noqa: SLF001
 
 
 def _signal(ledger: Ledger, fact: facts.SignalReceived) -> None:
@@ -159,6 +217,7 @@ def _signal(ledger: Ledger, fact: facts.SignalReceived) -> None:
     first = next(waiting, None)
     if first is not None:
         del ledger.open[first.step]
+        ledger._answer(first.parent, fact.name, fact.data)  # noqa: SLF001
     else:
         ledger.signals.setdefault(fact.name, []).append(fact.data)
 

@@ -106,7 +106,7 @@ class Workflow(Protocol):
         """
 
 
-FOLDS: Final = 1
+FOLDS: Final = 2
 """The form of stored folds; raise it when a progress is encoded differently, and older folds are passed over."""
 
 

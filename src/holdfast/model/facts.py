@@ -104,10 +104,17 @@ class StepRetried(Fact, frozen=True):
 
 
 class StepSuspended(Fact, frozen=True):
-    """The attempt ended to wait for answers; the step runs again when they are there."""
+    """The attempt ended to wait for a signal `name`, until `due` (0: for ever); `data` is what it asks.
+
+    The step runs again from its first line when the answer is there.
+    """
 
     step: StepId
     attempt: int
+    name: str = ""
+    due: Instant = 0
+    started: Instant = 0
+    data: msgspec.Raw = NOTHING
 
 
 class StepCancelRequested(Fact, frozen=True):

@@ -18,6 +18,7 @@ from holdfast.core.advance import advance
 from holdfast.core.effects import SHORT_WAIT, opening_row
 from holdfast.core.program import START
 from holdfast.core.takeover import dropped_attempts, lost_attempts, parked
+from holdfast.core.waits import answered_attempts
 from holdfast.errors import ConflictError, NondeterminismError, StoreDamaged
 from holdfast.model import facts
 from holdfast.model.commit import Commit, Committed
@@ -135,6 +136,8 @@ class Driver:
                 answer = await self._committer.write(commit)
                 if not self._holds_on(run, commit, answer):
                     return
+            if run.telling:
+                run.tell()
             if run.lost:
                 return
             self._start(run)
@@ -196,12 +199,14 @@ class Driver:
         for fact in recorded:
             if type(fact) in _WITH_STEPS:
                 self._follow_one(run, fact, arrivals)
+        if run.progress.ledger.answered:
+            arrivals += answered_attempts(run.progress.ledger)
         return arrivals
 
     def _follow_one(self, run: Held, fact: facts.Fact, arrivals: list[facts.Fact]) -> None:
         match fact:
             case facts.StepScheduled():
-                if fact.kind == "call":
+                if fact.kind == "call" and not fact.parent:
                     self._plan(run, fact.step, arrivals)
             case facts.StepRetried():
                 if fact.due > fact.at:
@@ -275,6 +280,7 @@ class Driver:
             secrets=run.secrets,
             blobs=run.blobs,
             deliver=deliver,
+            record=run.record,
         )
 
 

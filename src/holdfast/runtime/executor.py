@@ -9,25 +9,28 @@ late result is refused by its attempt number.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import inspect
 import logging
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 
 import msgspec
 
-from holdfast.core.context import StepContext, current
+from holdfast.core.context import StepContext, Suspended, current
 from holdfast.core.ledger import OpenStep
 from holdfast.core.retries import wait_before_retry
 from holdfast.core.work import Blobs, Outcome, Work
 from holdfast.errors import HoldfastError
 from holdfast.model import facts
-from holdfast.model.ids import Instant, RunId
+from holdfast.model.ids import Instant, RunId, microseconds
 from holdfast.model.secrets import Secrets
+from holdfast.runtime.asking import Asking
 from holdfast.runtime.clock import Clock
 from holdfast.runtime.reports import Reports, Silence
 from holdfast.runtime.threads import Threads
@@ -39,23 +42,26 @@ TRACEBACK_LIMIT: Final = 20_000
 
 
 Deliver = Callable[["Attempt", facts.Fact], None]
+Record = Callable[[Sequence[facts.Fact], "concurrent.futures.Future[None]"], None]
 
 
 class Attempt:
     """One attempt of one step, from its place in the queue to its one end."""
 
     __slots__ = (
-        "_blobs",
+        "_asking",
         "_cancelling",
         "_deliver",
         "_ended",
         "_executor",
+        "_record",
         "_reports",
         "_silence",
         "_started",
         "_task",
         "_timer",
         "attempt",
+        "blobs",
         "error",
         "heartbeat",
         "learned",
@@ -78,8 +84,9 @@ class Attempt:
         secrets: Secrets,
         blobs: Blobs,
         deliver: Deliver,
+        record: Record,
     ) -> None:
-        """Prepare the attempt. `deliver` gets its progress, then its one end, on the loop."""
+        """Prepare the attempt. On the loop `deliver` gets its progress and its one end, `record` its finished calls."""
         self.run = run
         self.step = step
         self.attempt = step.attempt  # the step goes on to its next attempt while this one may still run
@@ -91,8 +98,10 @@ class Attempt:
         self.error: BaseException | None = None
         self.learned: Secrets | None = None
         self._executor = executor
-        self._blobs = blobs
+        self.blobs = blobs
         self._deliver = deliver
+        self._record = record
+        self._asking: Asking | None = None
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._cancelling = False
@@ -187,7 +196,7 @@ class Attempt:
         if self._ended:
             return
         if outcome.blobs:
-            self._blobs.add(outcome.blobs)
+            self.blobs.add(outcome.blobs)
         self.learned = outcome.secrets
         step = self.step
         self._end(
@@ -205,11 +214,31 @@ class Attempt:
     def _raised(self, error: BaseException) -> None:
         if self._ended:
             return
+        if isinstance(error, Suspended):
+            self.blobs.add(error.large)
+            self._suspend(error)
+            return
         self.error = error
         if self._cancelling and isinstance(error, asyncio.CancelledError):
             self._end(self._cancelled())
             return
         self._fail(error, error_info(error, self.step, self._scrub))
+
+    def _suspend(self, asked: Suspended) -> None:
+        if self._cancelling:
+            self._end(self._cancelled())
+            return
+        self._end(
+            facts.StepSuspended(
+                at=self._executor.clock.now(),
+                step=self.step.step,
+                attempt=self.step.attempt,
+                name=asked.name,
+                due=asked.due,
+                started=self._started,
+                data=asked.payload,
+            )
+        )
 
     def _fail(self, error: BaseException, info: facts.ErrorInfo) -> None:
         now, step = self._executor.clock.now(), self.step
@@ -303,12 +332,56 @@ class Attempt:
         self._deliver(self, fact)
 
     def _clear(self) -> None:
+        if self._asking is not None:
+            self._asking.drop()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._silence is not None:
             self._silence.cancel()
             self._silence = None
+
+    # --- questions and calls
+
+    def ask(self, name: str, payload: Any, timeout: float | timedelta | None) -> Any:
+        """Return the answer to a question of this step, or raise Suspended."""
+        due = 0 if timeout is None else self._executor.clock.now() + microseconds(timeout)
+        return self._questions().ask(name, payload, due)
+
+    def call(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a function whose result is kept for all attempts of this step."""
+        return self._questions().call(fn, args, kwargs)
+
+    def _questions(self) -> Asking:
+        if self._asking is None:
+            self._asking = Asking(self, self._executor)
+        return self._asking
+
+    def record(
+        self,
+        ended: Sequence[facts.Fact],
+        large: Mapping[str, bytes],
+        kept: concurrent.futures.Future[None],
+    ) -> None:
+        """Have a finished call recorded, from any thread."""
+        _tell(self._executor.loop, self._record_here, ended, large, kept)
+
+    def _record_here(
+        self,
+        ended: Sequence[facts.Fact],
+        large: Mapping[str, bytes],
+        kept: concurrent.futures.Future[None],
+    ) -> None:
+        if self._ended:
+            kept.cancel()
+        else:
+            self.blobs.add(large)
+            self._record(ended, kept)
+
+    def refuse_secrets(self, values: Mapping[str, msgspec.Raw]) -> None:
+        """Raise PayloadRejected when a value contains one of the run's secrets."""
+        if isinstance(self.secrets, Secrets) and self.secrets:
+            self.secrets.refuse(values, f"node {self.step.name!r}")
 
     # --- progress
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import heapq
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from holdfast.core.effects import SHORT_WAIT, Holding
@@ -26,6 +27,7 @@ class Held:
     """Everything the driver knows of a run while it drives it. Only the driver changes it."""
 
     __slots__ = (
+        "_calls",
         "_dropped",
         "_followers",
         "_mail",
@@ -55,6 +57,7 @@ class Held:
         "sits_out",
         "size_since_fold",
         "status",
+        "telling",
         "wakes",
         "woken",
     )
@@ -100,6 +103,8 @@ class Held:
         self.size_since_fold = 0
         self.fold_size = 0
         self._mail: list[facts.Fact] = []
+        self._calls: list[concurrent.futures.Future[None]] = []
+        self.telling: list[concurrent.futures.Future[None]] = []
         self._poked = False
         self._dropped = False
         self._followers: list[asyncio.Future[None]] = []
@@ -126,6 +131,12 @@ class Held:
             self.live.pop(attempt.step.step, None)
             self.learn(attempt)
         self._mail.append(fact)
+        self.poke()
+
+    def record(self, ended: Sequence[facts.Fact], kept: concurrent.futures.Future[None]) -> None:
+        """Take a finished call of a running attempt; `kept` is told when the next commit is durable."""
+        self._mail += ended
+        self._calls.append(kept)
         self.poke()
 
     def learn(self, attempt: Attempt) -> None:
@@ -181,7 +192,17 @@ class Held:
         """Return the arrivals, in order."""
         self._waiter, self._poked = None, False
         mail, self._mail = self._mail, []
+        if self._calls:
+            self.telling += self._calls
+            self._calls = []
         return mail
+
+    def tell(self) -> None:
+        """Tell the calls whose results were taken last that these are durable."""
+        telling, self.telling = self.telling, []
+        for kept in telling:
+            if not kept.done():
+                kept.set_result(None)
 
     # --- back-off
 

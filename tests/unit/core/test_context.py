@@ -36,6 +36,12 @@ class Attempting:
     def report(self, percent: float, message: str) -> None:
         self.reports.append((percent, message))
 
+    def ask(self, name: str, payload: Any, timeout: Any) -> Any:
+        return (name, payload, timeout)
+
+    def call(self, fn: Any, args: Any, kwargs: Any) -> Any:
+        return fn(*args, **kwargs)
+
 
 def test_it_tells_which_step_it_is() -> None:
     of = Attempting()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -71,7 +72,12 @@ class Bench:
             secrets=Secrets(secrets or {}),
             blobs=self.blobs,
             deliver=lambda _, fact: self.delivered.append(fact),
+            record=self._record,
         )
+
+    def _record(self, ended: Sequence[facts.Fact], kept: concurrent.futures.Future[None]) -> None:
+        self.delivered += ended
+        kept.set_result(None)
 
     def enter(self, call: Callable[[StepContext], Any], **options: Any) -> Attempt:
         work = {key: options.pop(key) for key in ("retry", "timeout", "blobs") if key in options}

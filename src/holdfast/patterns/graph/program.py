@@ -121,7 +121,7 @@ class GraphProgram:
         kind = type(fact)
         if kind is facts.StepCompleted:
             self._result(progress, fact)  # type: ignore[arg-type]  # the line above says what it is
-        elif kind is facts.StepScheduled:
+        elif kind is facts.StepScheduled and not fact.parent:  # type: ignore[attr-defined]
             self._enter(progress, fact)  # type: ignore[arg-type]
         elif kind is facts.RunResumed:
             self._merge_if_complete(progress)
