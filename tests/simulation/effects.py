@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from holdfast import SignalTimeout, interrupt
 from holdfast.testing.world import World, inside
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ class Effects:
     """For each attempt the engines that started it, and whether they held the run then."""
     finished: set[Attempt] = field(default_factory=set)
     raised: Counter[tuple[str, str]] = field(default_factory=Counter)
+    called: dict[tuple[str, str, int], float] = field(default_factory=dict)
+    """What the calls inside of nodes returned to them."""
     violations: list[str] = field(default_factory=list)
 
     def begin(self, run: str, step: str, attempt: int) -> None:
@@ -45,7 +49,13 @@ class Effects:
         if step in book.completed and inside() == book.holder:
             self.violations.append(f"{where} after its completion was committed")
 
-    def node(self, plan: NodePlan) -> Callable[..., Any]:  # noqa: C901 - four small functions that share a plan
+    def returned(self, run: str, step: str, number: int, value: float) -> None:
+        """A node got the result of a call; every later attempt must get the same."""
+        first = self.called.setdefault((run, step, number), value)
+        if first != value:
+            self.violations.append(f"run {run}: call {number} of {step} returned {first}, then {value}")
+
+    def node(self, plan: NodePlan) -> Callable[..., Any]:  # noqa: C901 - five small functions that share a plan
         """The node's function."""
 
         def trouble(run: str, step: str) -> float | None:
@@ -61,6 +71,12 @@ class Effects:
                 raise ValueError(f"{plan.name} is broken")
             return None
 
+        def ask() -> None:
+            if plan.asks:
+                with contextlib.suppress(SignalTimeout):
+                    if (answer := interrupt(plan.question, timeout=plan.patience)) != plan.weight:
+                        self.violations.append(f"{plan.name} was told {answer}, not {plan.weight}")
+
         def done(state: Any, step: Any) -> Any:
             self.finished.add((step.run_id, step.step_id, step.attempt))
             changed, gone = plan.changes(state)
@@ -73,6 +89,10 @@ class Effects:
             self.begin(step.run_id, step.step_id, step.attempt)
             if plan.seconds:
                 await asyncio.sleep(self.world.random.uniform(0, plan.seconds))
+            for number in range(plan.calls):
+                value = await step.call(self.world.random.random)
+                self.returned(step.run_id, step.step_id, number, value)
+            ask()
             long = trouble(step.run_id, step.step_id)
             if long is not None:
                 await asyncio.sleep(long)
@@ -80,6 +100,7 @@ class Effects:
 
         def run_plain(state: Any, step: Any) -> Any:
             self.begin(step.run_id, step.step_id, step.attempt)
+            ask()
             trouble(step.run_id, step.step_id)
             return done(state, step)
 

@@ -109,6 +109,14 @@ class NodePlan:
     clashes: bool = False
     large: bool = False
     removes: str = ""
+    calls: int = 0
+    asks: bool = False
+    patience: float | None = None
+
+    @property
+    def question(self) -> str:
+        """What the node asks; anybody may answer with its weight."""
+        return f"weight of {self.name}"
 
     def changes(self, state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """What the node does to the state: (changed keys, removed keys). All that a result may depend on."""
@@ -200,6 +208,10 @@ class Planner:
         if random.random() < 0.25:
             self._unreliable(node)
         node.broken = random.random() < 0.04
+        if not node.plain and random.random() < 0.1:
+            node.calls = random.randint(1, 3)
+        if random.random() < 0.08:
+            node.asks, node.patience = True, random.choice((None, None, 0.5, 20.0))
         self.plan.nodes.append(node)
         return node.name
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from holdfast.core.events import type_of
+from holdfast.core.events import kind_of, type_of
 from holdfast.errors import InvalidStatus, RunFailed, RunNotFound, StoreUnavailable
 from holdfast.model import facts
 from holdfast.model.event import RunEvent
@@ -146,6 +146,8 @@ class Scenario:
         people = [asyncio.create_task(self._intervene()) for _ in range(self.shape.interventions)]
         if self.random.random() < 0.3:
             tasks.append(asyncio.create_task(self._follow(self.runs[0])))
+        if any(node.asks for run in self.runs for node in run.plan.nodes):
+            tasks.append(asyncio.create_task(self._answer()))
         if self.shape.chaos or self.shape.faults is not NO_FAULTS:
             tasks.append(asyncio.create_task(self._trouble()))
         else:
@@ -253,6 +255,21 @@ class Scenario:
                 if verb == "signal":
                     run.signals.add(key)
             await asyncio.sleep(random.uniform(0, 5))
+
+    async def _answer(self) -> None:
+        """Answer whatever the runs ask, sooner or later, some questions twice."""
+        while not self.over:
+            await asyncio.sleep(self.random.uniform(0.1, 5))
+            for run in self.runs:
+                row = await self.world.store.run(run.id)
+                for wait in () if row is None else row.waiting_on:
+                    if wait.startswith("signal "):
+                        with contextlib.suppress(*GONE, RunNotFound, InvalidStatus):
+                            await self._tell(run, wait.removeprefix("signal "))
+
+    async def _tell(self, run: Started, question: str) -> None:
+        weight = next(node.weight for node in run.plan.nodes if node.question == question)
+        await (await self._someone()).signal(run.id, question, weight)
 
     async def _follow(self, run: Started) -> None:
         """Follow a run's events wherever they can be had, and keep their positions."""
@@ -377,9 +394,9 @@ class Scenario:
         journal = [fact for commit in commits for fact in commit.facts]
         ends = [fact for fact in journal if isinstance(fact, facts.StepCompleted)]
         for fact in ends:
-            begun = (
-                fact.step.startswith("START#") or (run.id, fact.step, fact.attempt) in self.effects.finished
-            )
+            if kind_of(fact.step) == "inner":
+                continue
+            begun = (run.id, fact.step, fact.attempt) in self.effects.finished
             if not begun:
                 found.append(f"{fact.step} attempt {fact.attempt} is recorded as completed and never was")
         keys = [fact.key for fact in journal if isinstance(fact, facts.SignalReceived)]

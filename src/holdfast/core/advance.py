@@ -58,8 +58,8 @@ def wanted(program: Program[P], progress: P, now: Instant) -> Sequence[commands.
         return [c for c in program.decide(progress) if _shielded(c)]
     if ledger.begins > now:
         return ()
-    if ledger.wants:
-        return [*ledger.wants, *program.decide(progress)]
+    if ledger.asking:
+        return [*ledger.wanted(), *program.decide(progress)]
     return program.decide(progress)
 
 

@@ -51,8 +51,8 @@ class Ledger(msgspec.Struct, gc=False):
 
     `begins` is when a run that was started with a delay may begin; 0 once it has. `asked` tells that a cancel of the
     run met open steps, which were asked to end. `secrets` are the names of those that the run was ever given.
-    `asked_for` counts the waits for each signal that steps asked for, `wants` are those not yet scheduled, `answered`
-    the suspended steps that may run again.
+    `waits` counts the waits for each signal, `asking` are the suspended steps whose waits are not yet scheduled,
+    `answered` those that may run again.
     """
 
     position: int = 0
@@ -62,8 +62,8 @@ class Ledger(msgspec.Struct, gc=False):
     open: dict[StepId, OpenStep] = {}
     unresolved: dict[StepId, OpenStep] = {}
     signals: dict[str, list[msgspec.Raw]] = {}
-    asked_for: dict[str, int] = {}
-    wants: list[commands.ScheduleStep] = []
+    waits: dict[str, int] = {}
+    asking: list[facts.StepSuspended] = []
     answered: list[StepId] = []
     keys: set[str] = set()
     paused: facts.RunPaused | None = None
@@ -101,6 +101,26 @@ class Ledger(msgspec.Struct, gc=False):
             return (commands.FailRun(facts.ErrorInfo(code=request.code, message=request.reason)),)
         return (commands.CancelRun(request.reason),)
 
+    def wanted(self) -> list[commands.Command]:
+        """Return the waits that suspended steps ask for, whatever the pattern."""
+        counts = dict(self.waits)
+        wanted: list[commands.Command] = []
+        for ask in self.asking:
+            number = counts[ask.name] = counts.get(ask.name, 0) + 1
+            wait = step_id(f"signal:{ask.name}", number)
+            wanted.append(
+                commands.ScheduleStep(
+                    wait,
+                    ask.name,
+                    kind="signal",
+                    iteration=number,
+                    due=ask.due,
+                    parent=ask.step,
+                    data=ask.data,
+                )
+            )
+        return wanted
+
     def _end(self, step: StepId) -> OpenStep | None:
         if self.answered:
             self.answered = [waiting for waiting in self.answered if waiting != step]
@@ -126,7 +146,8 @@ def _started(ledger: Ledger, fact: facts.RunStarted) -> None:
 def _scheduled(ledger: Ledger, fact: facts.StepScheduled) -> None:
     ledger.begins = 0
     if fact.kind == "signal":
-        ledger.wants = [want for want in ledger.wants if want.step != fact.step]
+        ledger.waits[fact.name] = fact.iteration
+        ledger.asking = [ask for ask in ledger.asking if ask.step != fact.parent]
         if early := ledger.signals.get(fact.name):
             ledger._answer(fact.parent, fact.name, early.pop(0))  # noqa: SLF001
             return
@@ -156,19 +177,7 @@ def _suspended(ledger: Ledger, fact: facts.StepSuspended) -> None:
     step = ledger.open.get(fact.step)
     if step is not None:
         step.suspended = True
-        number = ledger.asked_for[fact.name] = ledger.asked_for.get(fact.name, 0) + 1
-        wait = step_id(f"signal:{fact.name}", number)
-        ledger.wants.append(
-            commands.ScheduleStep(
-                wait,
-                fact.name,
-                kind="signal",
-                iteration=number,
-                due=fact.due,
-                parent=fact.step,
-                data=fact.data,
-            )
-        )
+        ledger.asking.append(fact)
 
 
 def _cancel_requested_of_step(ledger: Ledger, fact: facts.StepCancelRequested) -> None:
@@ -206,7 +215,7 @@ def _unresolved(ledger: Ledger, step: OpenStep) -> None:
     if not step.parent:
         step.lapsed = ()
         ledger.unresolved[step.step] = step
-        ledger.wants = [want for want in ledger.wants if want.parent != step.step]
+        ledger.asking = [ask for ask in ledger.asking if ask.step != step.step]
     elif step.failed:
         ledger._answer(step.parent, step.name, None)  # noqa: SLF001
 

@@ -69,7 +69,7 @@ class Committer:
         effects: tuple[AnyEffect, ...] = derive(recorded, ledger, run.holding, release, now)
         status = status_of(ledger, held=held, releasing=release is not None)
         waits: tuple[str, ...] = ()
-        if release is not None or ledger.paused is not None or ledger.begins or ledger.asked_for:
+        if release is not None or ledger.paused is not None or ledger.begins or ledger.waits:
             waits = waiting_on(ledger, run.missing)
             if run.closing and status is RunStatus.WAITING and (run.ready or not waits or run.backs_off(now)):
                 # What would have run here is for the next worker.

@@ -50,39 +50,88 @@ def _ending(journal: Sequence[facts.Fact]) -> Iterator[str]:
 
 
 class _Step:
-    def __init__(self) -> None:
+    def __init__(self, *, waits: bool = False) -> None:
         self.attempt = 1
         self.open = True
         self.completed = False
+        self.waits = waits
+
+    def answer(self) -> None:
+        self.open, self.completed = False, True
+
+
+class _Signals:
+    """Signals go to the oldest open wait of their name, else they are kept for the next one."""
+
+    def __init__(self) -> None:
+        self.waits: dict[str, list[_Step]] = {}
+        self.early: dict[str, int] = {}
+
+    def wait(self, name: str, step: _Step) -> None:
+        if self.early.get(name):
+            self.early[name] -= 1
+            step.answer()
+        else:
+            self.waits.setdefault(name, []).append(step)
+
+    def arrive(self, name: str) -> None:
+        waiting = next((step for step in self.waits.get(name, ()) if step.open), None)
+        if waiting is None:
+            self.early[name] = self.early.get(name, 0) + 1
+        else:
+            waiting.answer()
 
 
 def _steps(journal: Sequence[facts.Fact]) -> Iterator[str]:
     """A step is scheduled once, ends once between resumes; its attempts count up by one; none is open at the end."""
-    steps: dict[str, _Step] = {}
-    iterations: dict[str, int] = {}
+    book = _Book()
     for position, fact in enumerate(journal, 1):
-        wrong: Iterable[str] = ()
+        for text in book.enter(fact):
+            yield f"position {position}: {text}"
+
+
+class _Book:
+    """The steps of a run so far."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, _Step] = {}
+        self.iterations: dict[str, int] = {}
+        self.signals = _Signals()
+
+    def enter(self, fact: facts.Fact) -> Iterable[str]:
+        """Note a fact; returns what is wrong with it."""
         match fact:
             case facts.StepScheduled():
-                wrong = _scheduled(fact, steps, iterations)
-            case facts.StepRetried():
-                wrong = _attempt(fact, steps, fact.attempt - 1)
-                if (step := steps.get(fact.step)) is not None:
-                    step.attempt = fact.attempt
-            case facts.StepCompleted() | facts.StepFailed() | facts.StepCancelled():
-                wrong = _attempt(fact, steps, fact.attempt)
-                if (step := steps.get(fact.step)) is not None:
-                    step.open, step.completed = False, isinstance(fact, facts.StepCompleted)
+                return self._schedule(fact)
+            case facts.SignalReceived():
+                self.signals.arrive(fact.name)
+            case facts.StepSuspended():
+                return _attempt(fact, self.steps, fact.attempt)
+            case facts.StepRetried() | facts.StepCompleted() | facts.StepFailed() | facts.StepCancelled():
+                return self._go_on(fact)
             case facts.RunResumed():
-                wrong = _reopened(fact, steps)
+                return [*_reopened(fact, self.steps)]
             case facts.RunCompleted() | facts.RunFailed() | facts.RunCancelled():
-                wrong = [
-                    f"step {name} is open at {type(fact).__name__}" for name, s in steps.items() if s.open
-                ]
+                return [f"step {name} is open at {shown(fact)}" for name, s in self.steps.items() if s.open]
             case _:
                 pass
-        for text in wrong:
-            yield f"position {position}: {text}"
+        return ()
+
+    def _schedule(self, fact: facts.StepScheduled) -> list[str]:
+        wrong = _scheduled(fact, self.steps, self.iterations)
+        if fact.kind == "signal":
+            self.signals.wait(fact.name, self.steps[fact.step])
+        return wrong
+
+    def _go_on(self, fact: Any) -> list[str]:
+        retried = isinstance(fact, facts.StepRetried)
+        wrong = _attempt(fact, self.steps, fact.attempt - retried)
+        step = self.steps.get(fact.step)
+        if step is not None and retried:
+            step.attempt = fact.attempt
+        elif step is not None:
+            step.open, step.completed = False, isinstance(fact, facts.StepCompleted)
+        return wrong
 
 
 def _scheduled(fact: facts.StepScheduled, steps: dict[str, _Step], iterations: dict[str, int]) -> list[str]:
@@ -93,7 +142,7 @@ def _scheduled(fact: facts.StepScheduled, steps: dict[str, _Step], iterations: d
     if iteration != fact.iteration or iteration != iterations.get(name, 0) + 1:
         wrong.append(f"step {fact.step} is iteration {fact.iteration} after {iterations.get(name, 0)}")
     iterations[name] = iteration
-    steps[fact.step] = _Step()
+    steps[fact.step] = _Step(waits=fact.kind == "signal")
     return wrong
 
 
@@ -116,7 +165,7 @@ def _reopened(fact: facts.RunResumed, steps: dict[str, _Step]) -> Iterator[str]:
         if step is not None:
             step.open, step.attempt = True, attempt
     for name, step in steps.items():
-        if not step.open and not step.completed:
+        if not step.open and not step.completed and not step.waits:
             yield f"a resume leaves {name} unresolved"
 
 

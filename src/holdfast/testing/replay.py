@@ -73,7 +73,7 @@ def first_difference(program: Program[P], recorded: Sequence[facts.Fact]) -> str
     progress = program.start()
     pending: list[facts.Fact] = []
     for position, fact in enumerate(recorded, 1):
-        if isinstance(fact, DECIDED):
+        if isinstance(fact, DECIDED) and not _of_node(fact):
             pending = pending or [record(command, fact.at) for command in wanted(program, progress, fact.at)]
             expected = pending.pop(0) if pending else None
             if expected != fact:
@@ -84,6 +84,11 @@ def first_difference(program: Program[P], recorded: Sequence[facts.Fact]) -> str
             )
         progress = program.evolve(progress, fact)
     return None
+
+
+def _of_node(fact: facts.Fact) -> bool:
+    """Tell whether it is a call that a node made, which is recorded when it has ended."""
+    return isinstance(fact, facts.StepScheduled) and fact.kind == "call" and bool(fact.parent)
 
 
 def _facts_of(journal: Journal | str | Path) -> Sequence[facts.Fact]:
