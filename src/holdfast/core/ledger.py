@@ -282,12 +282,15 @@ _FOLDS: Final[dict[type[facts.Fact], Callable[[Ledger, Any], None]]] = {
 }
 
 
+_GOING_ON: Final = (facts.StepRetried, facts.StepSuspended)
+
+
 def admit(ledger: Ledger, fact: facts.Fact, now: Instant) -> facts.Fact | None:
     """Return the arrival as the fact to record, or None when it is to be consumed and forgotten.
 
     Forgotten are: what concerns a step that is unknown, ended or at another attempt; what has a key seen before; a
     cancel of a cancelling run; a pause of a paused one; a resume of one that goes on; anything but a resume after the
-    end. A step that was asked to end has no next attempt: what would begin one is its cancellation.
+    end. A step that was asked to end has no next attempt: what would lead to one is its cancellation.
     """
     if type(fact) is facts.RunResumed:
         return _admit_resume(ledger, fact, now)
@@ -295,7 +298,7 @@ def admit(ledger: Ledger, fact: facts.Fact, now: Instant) -> facts.Fact | None:
         return None
     if not fact.at:
         msgspec.structs.force_setattr(fact, "at", now)
-    if type(fact) is facts.StepRetried and (step := ledger.open[fact.step]).cancelling:
+    if isinstance(fact, _GOING_ON) and (step := ledger.open[fact.step]).cancelling:
         return facts.StepCancelled(at=fact.at, step=step.step, attempt=step.attempt, started=fact.started)
     return fact
 
