@@ -67,6 +67,9 @@ class _Audit:
                 for step, attempt in fact.reopened:
                     if step in self.current:
                         self.current[step].tries.append(_Try(attempt, fact.at, worker))
+            case facts.RunForked():
+                for stage in self.current.values():
+                    _begin_anew(stage, fact.at, worker)
             case facts.RunContinued():
                 self.current, self.ledger = {}, Ledger()
             case _:
@@ -81,6 +84,12 @@ class _Audit:
             return
         self.current[fact.step] = _Stage(fact.step, fact.name, fact.iteration, position, fact.data, [first])
         self.stages.append(self.current[fact.step])
+
+
+def _begin_anew(stage: _Stage, at: Instant, worker: WorkerId) -> None:
+    """In a fork what had not ended well counts as never started: its tries were those of another run."""
+    if stage.tries[-1].status is not StepStatus.COMPLETED:
+        stage.tries = [_Try(1, at, worker)]
 
 
 def _suspend(last: _Try, fact: facts.StepSuspended, worker: WorkerId) -> None:

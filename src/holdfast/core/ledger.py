@@ -253,6 +253,19 @@ def _resumed(ledger: Ledger, fact: facts.RunResumed) -> None:
             ledger.open[name] = step
 
 
+def _forked(ledger: Ledger, fact: facts.RunForked) -> None:
+    """Begin anew from here: what had not ended well counts as never started, and nothing waits."""
+    steps = [*ledger.open.values(), *ledger.unresolved.values()]
+    ledger.open = {
+        step.step: OpenStep(step.step, step.name, step.kind, since=fact.at, data=step.data)
+        for step in steps
+        if not step.parent
+    }
+    ledger.unresolved, ledger.asking, ledger.answered = {}, [], []
+    ledger.paused = ledger.cancelling = ledger.fault = ledger.ended = None
+    ledger.asked, ledger.begins = False, 0
+
+
 def _ended(ledger: Ledger, fact: Any) -> None:
     ledger.ended = fact
 
@@ -276,6 +289,7 @@ _FOLDS: Final[dict[type[facts.Fact], Callable[[Ledger, Any], None]]] = {
     facts.CancelRequested: _cancel_requested,
     facts.RunPaused: _paused,
     facts.RunResumed: _resumed,
+    facts.RunForked: _forked,
     facts.RunCompleted: _ended,
     facts.RunFailed: _ended,
     facts.RunCancelled: _ended,

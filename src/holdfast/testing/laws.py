@@ -40,8 +40,10 @@ def _ending(journal: Sequence[facts.Fact]) -> Iterator[str]:
         yield f"the first fact is {shown(journal[0])}"
     ended: facts.Fact | None = None
     for position, fact in enumerate(journal, 1):
-        if ended is not None and (
-            isinstance(ended, facts.RunCompleted) or not isinstance(fact, facts.RunResumed)
+        if (
+            ended is not None
+            and (isinstance(ended, facts.RunCompleted) or not isinstance(fact, facts.RunResumed))
+            and not isinstance(fact, facts.RunForked)
         ):
             yield f"position {position}: {shown(fact)} after {type(ended).__name__}"
         if position > 1 and isinstance(fact, facts.RunStarted):
@@ -109,6 +111,8 @@ class _Book:
                 return _attempt(fact, self.steps, fact.attempt)
             case facts.StepRetried() | facts.StepCompleted() | facts.StepFailed() | facts.StepCancelled():
                 return self._go_on(fact)
+            case facts.RunForked():
+                self._fork()
             case facts.RunResumed():
                 return [*_reopened(fact, self.steps)]
             case facts.RunCompleted() | facts.RunFailed() | facts.RunCancelled():
@@ -122,6 +126,14 @@ class _Book:
         if fact.kind == "signal":
             self.signals.wait(fact.name, self.steps[fact.step])
         return wrong
+
+    def _fork(self) -> None:
+        """What had not ended well counts as never started; nothing waits."""
+        for step in self.steps.values():
+            if step.waits:
+                step.answer()
+            elif not step.completed:
+                step.open, step.attempt = True, 1
 
     def _go_on(self, fact: Any) -> list[str]:
         retried = isinstance(fact, facts.StepRetried)

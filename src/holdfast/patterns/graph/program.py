@@ -125,7 +125,15 @@ class GraphProgram:
             self._enter(progress, fact)  # type: ignore[arg-type]
         elif kind is facts.RunResumed:
             self._merge_if_complete(progress)
+        elif kind is facts.RunForked:
+            self._fork(progress, fact)  # type: ignore[arg-type]
         return progress
+
+    def _fork(self, progress: GraphProgress, fact: facts.RunForked) -> None:
+        changes = unpack(fact.data)
+        if changes:  # a reduced key is set, not reduced
+            progress.state = Values({**_raws(progress.state), **changes})
+        self._merge_if_complete(progress)
 
     def _enter(self, progress: GraphProgress, fact: facts.StepScheduled) -> None:
         if progress.merged:
