@@ -43,7 +43,7 @@ from holdfast.model.run import ENDED, RESUMABLE, RunStatus
 from holdfast.model.sameness import is_same
 from holdfast.model.secrets import Secrets
 from holdfast.model.values import encode
-from holdfast.reading import ALL, Reading
+from holdfast.reading import ALL
 from holdfast.run import Run
 from holdfast.runtime.assembly import Assembly
 from holdfast.runtime.clock import Clock, SharedClock, SystemClock, new_id
@@ -54,6 +54,7 @@ from holdfast.services import Runtime
 from holdfast.settings import store_url
 from holdfast.store.open import open_store
 from holdfast.store.port import Delivered, Delivery, Store
+from holdfast.travel import Travelling
 
 logger: Final = logging.getLogger("holdfast")
 
@@ -88,7 +89,7 @@ _START: Final = {
 }
 
 
-class Engine(Reading):
+class Engine(Travelling):
     """Durable runs on one store. Use it with `async with`, or `open` and `close`.
 
     With workers it drives runs of the registered workflows that are in one of its `queues`, at most `concurrency` at
@@ -127,13 +128,13 @@ class Engine(Reading):
         self.registry = registry or registries.default
         self._host: Host = host or Host()
         self._store: Store = store or open_store(self.url)
-        self._clock: Final[Clock] = SharedClock(clock or SystemClock(), self._store.now)
+        self._clock: Clock = SharedClock(clock or SystemClock(), self._store.now)
         self._given_observers = tuple(observers)
         self._workers = workers
         self.concurrency: Final = concurrency
         self._queues = tuple(dict.fromkeys(queues))
         provider = None if secrets is None else (lambda row, name: secrets(Run(self, row), name))
-        self._secrets: Final = SecretMemory(provider)
+        self._secrets = SecretMemory(provider)
         self._provider = secrets
         self._opened = False
         self._parts: Assembly | None = None

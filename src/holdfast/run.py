@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
-from holdfast.model.audit import Decision, Stage
+from holdfast.model.audit import Decision, Interrupt, RunDiff, Stage
 from holdfast.model.event import RunEvent
 from holdfast.model.facts import ErrorInfo
 from holdfast.model.ids import Instant, RunId, WorkerId, moment
@@ -148,6 +148,18 @@ class Run:
     async def state(self, at: int | None = None) -> dict[str, Any]:
         """Return the user's state now, or after the fact at position `at`."""
         return await self._engine.state(self.id, at)
+
+    async def interrupts(self) -> list[Interrupt]:
+        """Return what it asks and nobody has answered."""
+        return await self._engine.interrupts(run=self.id)
+
+    async def fork(self, at: int | None = None, changes: Mapping[str, Any] | None = None) -> Run:
+        """Start a new run that begins as this one did up to position `at`, with changes to the state there."""
+        return await self._engine.fork(self.id, at, changes)
+
+    async def diff(self, other: Run | RunId) -> RunDiff:
+        """Return how it and another run differ."""
+        return await self._engine.diff(self.id, other.id if isinstance(other, Run) else other)
 
     async def signal(self, name: str, value: Any = None, key: str | None = None) -> None:
         """Send it a named value."""

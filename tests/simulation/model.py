@@ -40,7 +40,9 @@ def expected(plan: Plan, *, mended: bool = True) -> Completed | Failed:
             return Failed("max_iterations")
         broken = [name for name, _ in items if plan.node(name).broken and not mended]
         if broken:
-            return Failed("step_failed", broken[0])
+            # One that waits when another fails is cancelled, and never comes to its own failure.
+            waits = any(plan.node(name).asks or plan.node(name).retry for name in broken)
+            return Failed("step_failed", "" if waits and len(broken) > 1 else broken[0])
         merged = _merged(plan, state, items)
         if merged is None:
             return Failed("write_conflict")

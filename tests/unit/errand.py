@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import msgspec
 
 from holdfast.core.ledger import Ledger, OpenStep
 from holdfast.core.work import Work
@@ -63,6 +65,9 @@ class Errand:
 
     def work(self, progress: ErrandProgress, step: OpenStep) -> Work:
         raise LookupError(step)
+
+    def changes(self, given: Mapping[str, Any]) -> msgspec.Raw:
+        raise LookupError(given)
 
     def state(self, progress: ErrandProgress) -> dict[str, Any]:
         return {}

@@ -56,13 +56,6 @@ class _Audit:
         match fact:
             case facts.StepScheduled() if kind_of(fact.step) == "stage":
                 self._schedule(position, fact, worker)
-            case facts.StepSuspended():
-                if fact.step in self.current:
-                    _suspend(self.current[fact.step].tries[-1], fact, worker)
-            case facts.StepRetried() | facts.StepCompleted() | facts.StepFailed() | facts.StepCancelled():
-                stage = self.current.get(fact.step)
-                if stage is not None:
-                    _end(stage, fact, worker)
             case facts.RunResumed():
                 for step, attempt in fact.reopened:
                     if step in self.current:
@@ -73,7 +66,14 @@ class _Audit:
             case facts.RunContinued():
                 self.current, self.ledger = {}, Ledger()
             case _:
-                pass
+                self._end(fact, worker)
+
+    def _end(self, fact: facts.AnyFact, worker: WorkerId) -> None:
+        stage = self.current.get(getattr(fact, "step", ""))
+        if stage is not None and isinstance(fact, facts.StepSuspended):
+            _suspend(stage.tries[-1], fact, worker)
+        elif stage is not None and type(fact) in _ENDS:
+            _end(stage, fact, worker)
 
     def _schedule(self, position: int, fact: facts.StepScheduled, worker: WorkerId) -> None:
         first = _Try(1, max(fact.at, fact.due), worker)

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
+import msgspec
+
 from holdfast.core.ledger import Ledger, OpenStep
 from holdfast.core.work import Blobs, Work
 from holdfast.model.commands import Command
@@ -61,6 +63,9 @@ class Program(Protocol[P]):
 
     def decode(self, data: bytes) -> P:
         """Return the progress of a stored fold."""
+
+    def changes(self, given: Mapping[str, Any]) -> msgspec.Raw:
+        """Return changes to the user's state as a fork records them; raises PayloadRejected naming the key."""
 
     def state(self, progress: P) -> dict[str, Any]:
         """Return the user's state as it stands, decoded."""

@@ -82,6 +82,57 @@ class Decision:
         return _shown(self)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interrupt:
+    """A question that a node asked and nobody has answered: `signal(run_id, name, answer)` does.
+
+    `payload` is what the node shows to who shall answer; after `deadline` the node is told that nobody did.
+    """
+
+    run_id: str
+    workflow: str
+    name: str
+    payload: Any = None
+    node: str
+    since: datetime
+    deadline: datetime | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the interrupt as values that JSON knows."""
+        return _shown(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A key that two states do not have alike; `in_left` and `in_right` tell who has it."""
+
+    key: str
+    left: Any
+    right: Any
+    in_left: bool
+    in_right: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the difference as values that JSON knows."""
+        return _shown(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunDiff:
+    """How two runs differ: `common` facts are the same but for their times; from there each went a path of nodes."""
+
+    left: str
+    right: str
+    common: int
+    left_path: tuple[str, ...]
+    right_path: tuple[str, ...]
+    state: tuple[Difference, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the differences as values that JSON knows."""
+        return _shown(self)
+
+
 def error_data(error: ErrorInfo) -> dict[str, Any]:
     """Return an error as events and JSON show it. Where it happened is said beside it."""
     shown = {"code": error.code, "type": error.type, "message": error.message}
@@ -89,10 +140,12 @@ def error_data(error: ErrorInfo) -> dict[str, Any]:
     return shown | {name: text for name, text in more.items() if text}
 
 
-def _shown(record: Attempt | Stage | Decision) -> dict[str, Any]:
+def _shown(record: Any) -> dict[str, Any]:
     shown = {field.name: getattr(record, field.name) for field in fields(record)}
     if shown.get("error") is not None:
         shown["error"] = error_data(shown["error"])
     if "attempts" in shown:
         shown["attempts"] = [_shown(attempt) for attempt in shown["attempts"]]
+    if isinstance(record, RunDiff):
+        shown["state"] = [_shown(difference) for difference in record.state]
     return cast("dict[str, Any]", plain(shown))

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from holdfast.core.effects import Holding
+from holdfast.core.effects import Holding, opening_row
 from holdfast.core.ledger import Ledger
 from holdfast.core.program import Program, Workflow
 from holdfast.core.work import Blobs
@@ -157,6 +157,28 @@ class Assembly:
         commit = self._driver.open(run, started, held=False)
         return commit.opened if await self._open_run(run, commit) else None
 
+    async def fork(
+        self,
+        run_id: RunId,
+        started: facts.RunStarted,
+        after: Sequence[facts.Fact],
+        forked: facts.RunForked,
+        blobs: Mapping[str, bytes],
+    ) -> RunRow | None:
+        """Commit a run that begins with another one's journal, for any worker; None when its id is taken."""
+        run = self._held(run_id, started, _Unopened(started.hash), Blobs(), Secrets({}))
+        run.holding.worker = ""
+        run.blobs.add(blobs)
+        journal = (started, *after, forked)
+        for fact in journal:
+            run.progress = run.program.evolve(run.progress, fact)
+        # What the copied facts led to was led to in the other run; from them nothing follows here but the fork.
+        commit = self._committer.build(
+            run, (started, forked), opened=opening_row(run_id, started), held=False
+        )
+        commit = msgspec.structs.replace(commit, facts=journal)
+        return commit.opened if await self._open_run(run, commit) else None
+
     async def _open_run(self, run: Held, commit: Commit) -> bool:
         """Write a first commit and go on after it; False when the run's id is taken."""
         self._committer.doubt(commit)
@@ -223,8 +245,10 @@ class _Unopened:
     """The program of a run that a worker will open: absorbs its first fact and wants nothing."""
 
     checkpoints = False
-    hash = ""
     problem: Exception | None = None
+
+    def __init__(self, hash_: str = "") -> None:
+        self.hash = hash_
 
     def start(self) -> _Progress:
         return _Progress()
@@ -238,6 +262,9 @@ class _Unopened:
 
     def work(self, progress: _Progress, step: Any) -> Any:
         raise LookupError(step)
+
+    def changes(self, given: Mapping[str, Any]) -> Any:
+        raise LookupError
 
     def state(self, progress: _Progress) -> dict[str, Any]:
         return {}

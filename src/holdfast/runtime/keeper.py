@@ -152,7 +152,7 @@ class Keeper:
 
     async def _provide(self) -> None:
         """Take runs up that wait for secrets which the provider has."""
-        waiting = RunQuery(status=frozenset({RunStatus.WAITING}), needs_secret=True, ascending=True)
+        waiting = RunQuery(status=frozenset({RunStatus.WAITING}), waits_for="secret", ascending=True)
         while rows := await self._store.runs(waiting):
             for row in rows:
                 names = [

@@ -51,8 +51,8 @@ def choose(query: RunQuery, status: RunStatus | None, tags: str, *, paged: bool)
         add("r.workflow = ?", query.workflow)
     if status is not None:
         add("r.status = ?", status.value)
-    if query.needs_secret:
-        add("r.waiting_on LIKE ?", '%"secret %')
+    if query.waits_for:
+        add("r.waiting_on LIKE ?", f'%"{query.waits_for} %')
     if query.since is not None:
         add(f"{at} >= ?", query.since)
     if query.until is not None:

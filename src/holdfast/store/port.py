@@ -112,7 +112,7 @@ class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
 class RunQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Which runs to list. `after` is the (created_at, id) of the last one seen; newest first unless `ascending`.
 
-    With `needs_secret` only runs that say in `waiting_on` that they wait for a secret.
+    `waits_for` ("secret", "signal") chooses runs that say in `waiting_on` that they wait for one.
     """
 
     workflow: str | None = None
@@ -120,7 +120,7 @@ class RunQuery(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     since: Instant | None = None
     until: Instant | None = None
-    needs_secret: bool = False
+    waits_for: str = ""
     ascending: bool = False
     limit: int = 50
     after: tuple[Instant, RunId] | None = None

@@ -367,6 +367,13 @@ class GraphProgram:
             )
         return NodeWork(node, progress.state, self._blobs, payload, self.graph.schema, watch=self._watch)
 
+    def changes(self, given: Mapping[str, Any]) -> msgspec.Raw:
+        """Return keys to set in the state, encoded; refuses what the schema or the store does not take."""
+        encoded = encode_map(given, "changes")
+        if self.graph.schema is not None:
+            self.graph.schema.check({key: decode(raw) for key, raw in encoded.items()})
+        return self._packed(encoded)
+
     def state(self, progress: GraphProgress) -> dict[str, Any]:
         """Return the merged state, decoded."""
         return dict(self._view(progress))

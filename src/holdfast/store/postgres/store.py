@@ -242,7 +242,7 @@ class PostgresStore:
 
     async def runs(self, query: RunQuery) -> Sequence[RunRow]:
         """Return the runs that match."""
-        is_long = query.limit > MOST_ROWS or query.tags or query.needs_secret
+        is_long = query.limit > MOST_ROWS or query.tags or query.waits_for
         return await (self._far_reader() if is_long else self._reader()).runs(query)
 
     async def count(self, query: RunQuery) -> int:

@@ -210,7 +210,7 @@ class SqliteStore:
 
     async def runs(self, query: RunQuery) -> Sequence[RunRow]:
         """Return the runs that match."""
-        if query.limit > MOST_ROWS or query.tags or query.needs_secret:
+        if query.limit > MOST_ROWS or query.tags or query.waits_for:
             return await self._read_far(lambda database: reader.find_runs(database, query))
         return self._read(lambda database: reader.find_runs(database, query))
 

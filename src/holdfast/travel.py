@@ -1,0 +1,148 @@
+"""Looking back and branching off: what runs ask, how two of them differ, and new runs from any point of an old one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
+from typing import Any, Final
+
+import msgspec
+
+from holdfast.core.asked import open_questions
+from holdfast.core.events import kind_of, reader
+from holdfast.core.work import Blobs
+from holdfast.errors import PayloadRejected, RunNotFound
+from holdfast.model import facts
+from holdfast.model.audit import Difference, Interrupt, RunDiff
+from holdfast.model.checks import DATA, TEXT, argument, whole
+from holdfast.model.ids import RunId
+from holdfast.model.run import RunRow, RunStatus
+from holdfast.model.secrets import Secrets
+from holdfast.reading import Reading
+from holdfast.run import Run
+from holdfast.runtime.clock import Clock, new_id
+from holdfast.runtime.loading import params_of
+from holdfast.runtime.secrets import SecretMemory
+from holdfast.store.port import RunQuery
+
+_AT: Final = whole(1, "a position of at least 1").or_none()
+_PAGE: Final = 100
+_UNENDED: Final = frozenset({RunStatus.RUNNING, RunStatus.WAITING, RunStatus.PAUSED})
+
+
+class Travelling(Reading):
+    """What an engine offers beside running: interrupts, differences, forks."""
+
+    _clock: Clock
+    _secrets: SecretMemory
+
+    async def interrupts(self, workflow: str | None = None, *, run: RunId | None = None) -> list[Interrupt]:
+        """Return what runs ask and nobody has answered: of all runs, of one workflow, or of one run; oldest run first.
+
+        Answer with `signal(interrupt.run_id, interrupt.name, value)`. Costs a fold of each run that waits.
+        """
+        argument("workflow", workflow, TEXT.or_none())
+        if run is not None:
+            return await self._asked(await self._row(run))
+        self._open  # noqa: B018 - raises when the engine is closed
+        query = RunQuery(workflow=workflow, status=_UNENDED, waits_for="signal", ascending=True, limit=_PAGE)
+        found: list[Interrupt] = []
+        while rows := await self._store.runs(query):
+            for row in rows:
+                found += await self._asked(row)
+            query = msgspec.structs.replace(query, after=(rows[-1].created_at, rows[-1].id))
+        return found
+
+    async def _asked(self, row: RunRow) -> list[Interrupt]:
+        rows = await self._all(row)
+        read = reader(await self._store.blobs(row.id))
+        return open_questions(row.id, row.workflow, rows, read)
+
+    async def fork(self, id: RunId, at: int | None = None, changes: Mapping[str, Any] | None = None) -> Run:
+        """Start a new run that begins as this one did up to position `at` (None: all), and goes on from there.
+
+        `changes` are set in the state as it is there. What had finished is not run again; what had not counts as never
+        started. The run that is forked stays as it is. Raises RunNotFound, PayloadRejected (beyond the end, changes
+        that do not fit), WorkflowNotFound when there are changes and the workflow is not registered here.
+        """
+        argument("at", at, _AT)
+        argument("changes", changes, DATA.or_none())
+        row = await self._row(id)
+        end = row.position if at is None else at
+        if end > row.position:
+            raise PayloadRejected(
+                f"run {id!r} has no position {end}", field="at", fix=f"Give 1 to {row.position}."
+            )
+        started, *after = await self._prefix(row, end)
+        if not isinstance(started, facts.RunStarted):
+            raise RunNotFound(f"run {id!r} has no beginning in its journal")
+        data, fresh = self._changes(row, changes)
+        now = self._clock.now()
+        begun = msgspec.structs.replace(started, deadline=0, not_before=0)
+        forked = facts.RunForked(at=now, source=id, at_position=end, data=data)
+        blobs = {**await self._store.blobs(id), **fresh}
+        fork: RunRow | None = None
+        while fork is None:  # a new id is taken by nobody but an earlier try
+            fork = await self._open.fork(new_id(self._clock), begun, after, forked, blobs)
+        return self._run(fork)
+
+    async def _prefix(self, row: RunRow, end: int) -> Sequence[facts.Fact]:
+        rows = await self._all(row)
+        return [fact for each in rows for fact in facts.Journal.decode(each.facts)][:end]
+
+    def _changes(
+        self, row: RunRow, changes: Mapping[str, Any] | None
+    ) -> tuple[msgspec.Raw, dict[str, bytes]]:
+        """Return changes as the workflow keeps them, and their large values."""
+        if not changes:
+            return facts.NOTHING, {}
+        blobs = Blobs()
+        program = self.registry.get(row.workflow).open(self.runtime, params_of(row), blobs)
+        data = program.changes(changes)
+        Secrets(self._secrets.of(row.id)).refuse({"changes": data})
+        return data, blobs.fresh
+
+    async def diff(self, id: RunId, other: RunId) -> RunDiff:
+        """Return how two runs differ: how long they went the same way, their ways from there, their states' keys."""
+        left, right = [
+            await self._prefix(row, row.position) for row in [await self._row(id), await self._row(other)]
+        ]
+        same = sum(
+            1
+            for _ in takewhile(lambda pair: _said(pair[0]) == _said(pair[1]), zip(left, right, strict=False))
+        )
+        states = [await self.state(id), await self.state(other)]
+        keys = sorted({key for state in states for key in state})
+        return RunDiff(
+            left=id,
+            right=other,
+            common=same,
+            left_path=_path(left[same:]),
+            right_path=_path(right[same:]),
+            state=tuple(
+                Difference(
+                    key=key,
+                    left=states[0].get(key),
+                    right=states[1].get(key),
+                    in_left=key in states[0],
+                    in_right=key in states[1],
+                )
+                for key in keys
+                if key not in states[0] or key not in states[1] or states[0][key] != states[1][key]
+            ),
+        )
+
+
+_TIMES: Final = dict.fromkeys(("at", "started", "due", "deadline", "not_before"), 0)
+
+
+def _said(fact: facts.Fact) -> facts.Fact:
+    """Return what a fact says, without the clock."""
+    times = {name: zero for name, zero in _TIMES.items() if hasattr(fact, name)}
+    return msgspec.structs.replace(fact, **times)
+
+
+def _path(journal: Sequence[facts.Fact]) -> tuple[str, ...]:
+    """Return the nodes that were scheduled, in order."""
+    scheduled = (fact for fact in journal if isinstance(fact, facts.StepScheduled))
+    return tuple(fact.name for fact in scheduled if kind_of(fact.step) == "stage")
