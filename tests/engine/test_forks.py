@@ -42,9 +42,10 @@ def counted(log: list[str], fails: str = "") -> StateGraph:
 
 async def position_of(run: Run, fact: str, step: str) -> int:
     """The position of a fact of a step."""
-    return next(
+    found: int = next(
         each["position"] for each in await run.journal() if (each["fact"], each.get("step")) == (fact, step)
     )
+    return found
 
 
 async def test_a_fork_goes_on_from_its_position_and_leaves_the_old_run_alone(engine: Engine) -> None:
