@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
 from typing import Any, Final
 
@@ -104,34 +104,37 @@ class Travelling(Reading):
 
     async def diff(self, id: RunId, other: RunId) -> RunDiff:
         """Return how two runs differ: how long they went the same way, their ways from there, their states' keys."""
-        left, right = [
-            await self._prefix(row, row.position) for row in [await self._row(id), await self._row(other)]
-        ]
-        same = sum(
-            1
-            for _ in takewhile(lambda pair: _said(pair[0]) == _said(pair[1]), zip(left, right, strict=False))
-        )
-        states = [await self.state(id), await self.state(other)]
-        keys = sorted({key for state in states for key in state})
+        rows = [await self._row(id), await self._row(other)]
+        left, right = [await self._prefix(row, row.position) for row in rows]
+        pairs = ((_said(one), _said(two)) for one, two in zip(left, right, strict=False))
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        known = all(self.registry.find(row.workflow) is not None for row in rows)
+        states = [await self.state(row.id) for row in rows] if known else [{}, {}]
         return RunDiff(
             left=id,
             right=other,
             common=same,
             left_path=_path(left[same:]),
             right_path=_path(right[same:]),
-            state=tuple(
-                Difference(
-                    key=key,
-                    left=states[0].get(key),
-                    right=states[1].get(key),
-                    in_left=key in states[0],
-                    in_right=key in states[1],
-                )
-                for key in keys
-                if key not in states[0] or key not in states[1] or states[0][key] != states[1][key]
-            ),
+            state=tuple(_differences(*states)),
+            states_known=known,
         )
 
+
+def _differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> Iterator[Difference]:
+    for key in sorted({*left, *right}):
+        one, two = left.get(key, _ABSENT), right.get(key, _ABSENT)
+        if one is _ABSENT or two is _ABSENT or one != two:
+            yield Difference(
+                key=key,
+                left=left.get(key),
+                right=right.get(key),
+                in_left=one is not _ABSENT,
+                in_right=two is not _ABSENT,
+            )
+
+
+_ABSENT: Final = object()
 
 _TIMES: Final = dict.fromkeys(("at", "started", "due", "deadline", "not_before"), 0)
 

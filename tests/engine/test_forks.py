@@ -20,6 +20,8 @@ from holdfast import (
     StateGraph,
     interrupt,
 )
+from holdfast.registry import Registry
+from tests.conftest import OpenEngine
 from tests.graphs import sequence, until
 
 
@@ -207,3 +209,15 @@ async def test_two_runs_are_compared(engine: Engine) -> None:
         ("note", None, "x", False),
     ]
     assert (await run.diff(run.id)).state == ()
+
+
+async def test_without_the_workflow_only_the_ways_are_compared(url: str, open_engine: OpenEngine) -> None:
+    engine = await open_engine(url)
+    run = await engine.start(counted([]), {"n": 0})
+    await run.result()
+    client = await open_engine(url, workers=False, registry=Registry())
+    fork = await client.fork(run.id, at=3)
+    await engine.result(fork.id, timeout=10)
+    diff = await client.diff(run.id, fork.id)
+    assert (diff.states_known, diff.state, diff.right_path) == (False, (), ("a", "b", "c"))
+    assert diff.to_dict()["common"] == 3

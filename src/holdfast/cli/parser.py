@@ -119,6 +119,29 @@ def _events(add: Add) -> None:
     )
 
 
+def _interrupts(add: Add) -> None:
+    add("--workflow", metavar="NAME", help="only of runs of this workflow")
+
+
+def _fork(add: Add) -> None:
+    _of_run(add)
+    add("--at", metavar="N", type=int, help="the position to begin from, as `journal` shows it (the end)")
+    add(
+        "--set",
+        metavar="K=V",
+        action="append",
+        default=[],
+        help="a key of the state to set there; V is JSON if it parses, else text; needs --app",
+    )
+    _app(add, "only for --set")
+
+
+def _diff(add: Add) -> None:
+    _of_run(add)
+    add("other", metavar="OTHER", help="the other run")
+    _app(add, "compare the states, too")
+
+
 def _result(add: Add) -> None:
     _of_run(add)
     add("--wait", action="store_true", help="wait for the run's end")
@@ -246,6 +269,14 @@ COMMANDS: Final[dict[str, Sequence[Command]]] = {
             ["""signal order-7 approved '{"by": "ada"}'""", "signal order-7 approved true"],
         ),
         Command(
+            "fork RUN [--at N]",
+            "travel:fork",
+            "start a run that begins as another did",
+            _fork,
+            ["fork order-7 --at 12", "fork order-7 --at 12 --set cents=700 --app shop.flows"],
+            "What had finished by then is not run again; the run that is forked stays as it is.",
+        ),
+        Command(
             "delete RUN",
             "acting:delete",
             "delete an ended run",
@@ -289,6 +320,20 @@ COMMANDS: Final[dict[str, Sequence[Command]]] = {
             "every edge it tried, with the reason",
             _of_run,
             ["decisions order-7"],
+        ),
+        Command(
+            "diff RUN OTHER",
+            "travel:diff",
+            "how two runs differ",
+            _diff,
+            ["diff order-7 01a3185d0fa6 --app shop.flows"],
+        ),
+        Command(
+            "interrupts",
+            "travel:interrupts",
+            "what runs ask, and nobody has answered",
+            _interrupts,
+            ["interrupts", "interrupts --workflow checkout --json"],
         ),
         Command("journal RUN", "reading:journal", "its journal, fact by fact", _of_run, ["journal order-7"]),
         Command(

@@ -127,6 +127,8 @@ class RunDiff:
     left_path: tuple[str, ...]
     right_path: tuple[str, ...]
     state: tuple[Difference, ...]
+    states_known: bool
+    """False where their workflows are not registered: then their states cannot be folded here."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the differences as values that JSON knows."""
