@@ -22,7 +22,8 @@ from holdfast.model.state import State, split_large
 from holdfast.model.values import decode, encode
 
 if TYPE_CHECKING:
-    from holdfast.runtime.executor import Attempt, Executor
+    from holdfast.runtime.attempt import Attempt
+    from holdfast.runtime.executor import Executor
 
 Function = Callable[..., Any]
 

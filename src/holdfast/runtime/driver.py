@@ -25,9 +25,10 @@ from holdfast.model.commit import Commit, Committed
 from holdfast.model.ids import SECOND, InboxId, StepId
 from holdfast.model.run import RunStatus
 from holdfast.model.secrets import Secrets
+from holdfast.runtime.attempt import Attempt
 from holdfast.runtime.clock import Clock
 from holdfast.runtime.committer import Committer
-from holdfast.runtime.executor import Attempt, Executor
+from holdfast.runtime.executor import Executor
 from holdfast.runtime.held import Held
 
 logger: Final = logging.getLogger("holdfast")

@@ -16,7 +16,7 @@ from holdfast.model import facts
 from holdfast.model.ids import Instant, RunId, StepId
 from holdfast.model.run import RunStatus
 from holdfast.model.secrets import Secrets
-from holdfast.runtime.executor import Attempt
+from holdfast.runtime.attempt import Attempt
 
 
 def _forget(_: RunId, __: Mapping[str, str]) -> None:

@@ -17,8 +17,9 @@ from holdfast.core.work import Blobs, Outcome
 from holdfast.model import facts
 from holdfast.model.secrets import Secrets
 from holdfast.model.values import encode
+from holdfast.runtime.attempt import MESSAGE_LIMIT, Attempt
 from holdfast.runtime.clock import SystemClock
-from holdfast.runtime.executor import MESSAGE_LIMIT, Attempt, Executor
+from holdfast.runtime.executor import Executor
 from holdfast.runtime.threads import Threads
 from tests.graphs import until
 

@@ -1,0 +1,460 @@
+"""One attempt of one step, from its place in the queue to its one end.
+
+Whatever a step does (returns, raises, exits, never stops) ends as one arrival for its run: completed, retried,
+suspended, failed or cancelled. An attempt that is cancelled or timed out is told so; a thread that does not stop within
+its grace is abandoned, and its late result is refused by its attempt number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import inspect
+import logging
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from holdfast.core.context import StepContext, Suspended, current
+from holdfast.core.ledger import OpenStep
+from holdfast.core.retries import wait_before_retry
+from holdfast.core.work import Blobs, Outcome, Work
+from holdfast.errors import HoldfastError
+from holdfast.model import facts
+from holdfast.model.ids import Instant, RunId, microseconds
+from holdfast.model.secrets import Secrets
+from holdfast.runtime.asking import Asking
+from holdfast.runtime.reports import Reports, Silence
+
+if TYPE_CHECKING:
+    from holdfast.runtime.executor import Executor
+
+logger: Final = logging.getLogger("holdfast")
+
+MESSAGE_LIMIT: Final = 10_000
+TRACEBACK_LIMIT: Final = 20_000
+
+
+Deliver = Callable[["Attempt", facts.Fact], None]
+Record = Callable[[Sequence[facts.Fact], "concurrent.futures.Future[None]"], None]
+
+
+class Attempt:
+    """One attempt of one step, from its place in the queue to its one end."""
+
+    __slots__ = (
+        "_asking",
+        "_cancelling",
+        "_deliver",
+        "_ended",
+        "_executor",
+        "_record",
+        "_reports",
+        "_silence",
+        "_started",
+        "_task",
+        "_timer",
+        "attempt",
+        "blobs",
+        "error",
+        "heartbeat",
+        "learned",
+        "run",
+        "secrets",
+        "services",
+        "step",
+        "told",
+        "work",
+    )
+
+    def __init__(
+        self,
+        executor: Executor,
+        run: RunId,
+        step: OpenStep,
+        work: Work,
+        *,
+        services: Any,
+        secrets: Secrets,
+        blobs: Blobs,
+        deliver: Deliver,
+        record: Record,
+    ) -> None:
+        """Prepare the attempt. On the loop `deliver` gets its progress and its one end, `record` its finished calls."""
+        self.run = run
+        self.step = step
+        self.attempt = step.attempt  # the step goes on to its next attempt while this one may still run
+        self.heartbeat = step.heartbeat
+        self.work = work
+        self.services = services
+        self.secrets: Mapping[str, str] = secrets
+        self.told = False
+        self.error: BaseException | None = None
+        self.learned: Secrets | None = None
+        self._executor = executor
+        self.blobs = blobs
+        self._deliver = deliver
+        self._record = record
+        self._asking: Asking | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._cancelling = False
+        self._ended = False
+        self._started: Instant = 0
+        self._reports: Reports | None = None
+        self._silence: Silence | None = None
+
+    @property
+    def started(self) -> bool:
+        """Tell whether the attempt left the queue."""
+        return self._started > 0
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether the attempt came to its end."""
+        return self._ended
+
+    # --- running
+
+    def start(self) -> None:
+        """Begin."""
+        executor, work = self._executor, self.work
+        self._started = executor.clock.now()
+        if work.is_async:
+            self._task = executor.task(self._run_async(), name=self.step.step)
+        else:
+            executor.threads.run(self._run_in_thread)
+        if work.timeout is not None:
+            self._timer = executor.loop.call_later(work.timeout, self._time_out)
+        if work.heartbeat_timeout is not None:
+            self._silence = Silence(executor.loop, work.heartbeat_timeout, self._fell_silent)
+
+    def run_here(self) -> None:
+        """Run an inline step to its end within this call."""
+        self._started = self._executor.clock.now()
+        context = StepContext(self)
+        try:
+            outcome = self.work.accept(self.work.call(context), context)
+        except BaseException as error:  # noqa: BLE001 - user code
+            self._raised(error)
+        else:
+            self._returned(outcome)
+
+    async def _run_async(self) -> None:
+        # The attempt does not hold its context: no cycle for the garbage collector to find, step by step.
+        context = StepContext(self)
+        current.set(context)
+        try:
+            value = await self.work.call(context)
+            outcome = self.work.accept(value, context)
+        except BaseException as error:  # noqa: BLE001 - also SystemExit and cancellation: all end as facts
+            self._raised(error)
+        else:
+            self._returned(outcome)
+
+    def _run_in_thread(self) -> None:
+        loop = self._executor.loop
+        context = StepContext(self)
+        current.set(context)
+        try:
+            value = self.work.call(context)
+            if inspect.isawaitable(value):
+                loop.call_soon_threadsafe(self._await, value)
+                return
+            outcome = self.work.accept(value, context)
+        except BaseException as error:  # noqa: BLE001
+            _post(loop, self._raised, error)
+        else:
+            _post(loop, self._returned, outcome)
+
+    def _await(self, value: Any) -> None:
+        """Go on with what a plain function returned when that must be awaited."""
+
+        async def finish() -> None:
+            context = StepContext(self)
+            current.set(context)
+            try:
+                outcome = self.work.accept(await value, context)
+            except BaseException as error:  # noqa: BLE001
+                self._raised(error)
+            else:
+                self._returned(outcome)
+
+        self._task = self._executor.task(finish(), name=self.step.step)
+        if self._cancelling:
+            self._task.cancel()
+
+    # --- ending
+
+    def _returned(self, outcome: Outcome) -> None:
+        if self._ended:
+            return
+        if outcome.blobs:
+            self.blobs.add(outcome.blobs)
+        self.learned = outcome.secrets
+        step = self.step
+        self._end(
+            facts.StepCompleted(
+                at=self._executor.clock.now(),
+                step=step.step,
+                attempt=step.attempt,
+                started=self._started,
+                gone=outcome.gone,
+                secrets=() if outcome.secrets is None else outcome.secrets.names,
+                data=outcome.data,
+            )
+        )
+
+    def _raised(self, error: BaseException) -> None:
+        if self._ended:
+            return
+        if isinstance(error, Suspended):
+            self.blobs.add(error.large)
+            self._suspend(error)
+            return
+        self.error = error
+        if self._cancelling and isinstance(error, asyncio.CancelledError):
+            self._end(self._cancelled())
+            return
+        self._fail(error, error_info(error, self.step, self._scrub))
+
+    def _suspend(self, asked: Suspended) -> None:
+        if self._cancelling:
+            self._end(self._cancelled())
+            return
+        self._end(
+            facts.StepSuspended(
+                at=self._executor.clock.now(),
+                step=self.step.step,
+                attempt=self.step.attempt,
+                name=asked.name,
+                due=asked.due,
+                started=self._started,
+                data=asked.payload,
+            )
+        )
+
+    def _fail(self, error: BaseException, info: facts.ErrorInfo) -> None:
+        now, step = self._executor.clock.now(), self.step
+        wait = None
+        if not self._cancelling:
+            wait = wait_before_retry(self.work.retry, step.failures + 1, error, self._executor.clock.draw())
+        if wait is None:
+            fact: facts.Fact = facts.StepFailed(
+                at=now, step=step.step, attempt=step.attempt, started=self._started, error=info
+            )
+        else:
+            fact = facts.StepRetried(
+                at=now,
+                step=step.step,
+                attempt=step.attempt + 1,
+                reason="failed",
+                due=now + wait,
+                started=self._started,
+                error=info,
+            )
+        self._end(fact)
+
+    def _time_out(self) -> None:
+        self._overdue("step_timed_out", f"took longer than {self.work.timeout:g} s")
+
+    def _fell_silent(self) -> None:
+        text = f"gave no sign of life for {self.work.heartbeat_timeout:g} s"
+        self._overdue("heartbeat_timed_out", text)
+
+    def _overdue(self, code: str, what: str) -> None:
+        if self._ended or self._cancelling:
+            return
+        self.told = True
+        error = TimeoutError(f"attempt {self.step.attempt} {what}")
+        self.error = error
+        info = facts.ErrorInfo(
+            code=code,
+            message=str(error),
+            type="TimeoutError",
+            step=self.step.step,
+            name=self.step.name,
+            attempt=self.step.attempt,
+        )
+        self._fail(error, info)
+        self._stop()
+
+    def cancel(self, grace: float) -> None:
+        """Ask the attempt to end as cancelled; after `grace` seconds it is abandoned."""
+        if self._ended or self._cancelling:
+            return
+        self._cancelling = True
+        self._stop()
+        self._clear()
+        if not self.started:
+            self._end(self._cancelled())
+            return
+        self._timer = self._executor.loop.call_later(grace, self._abandon)
+
+    def drop(self) -> None:
+        """Stop the attempt without a fact: its run is no longer ours."""
+        if not self._ended:
+            self._ended = True
+            self._clear()
+            self._stop()
+            self._executor.leave(self)
+
+    def _stop(self) -> None:
+        self.told = True
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+
+    def _abandon(self) -> None:
+        if not self._ended:
+            logger.warning("step %s did not stop when it was cancelled; it is abandoned", self.step.step)
+            self._end(self._cancelled())
+
+    def _cancelled(self) -> facts.StepCancelled:
+        step = self.step
+        return facts.StepCancelled(
+            at=self._executor.clock.now(), step=step.step, attempt=step.attempt, started=self._started
+        )
+
+    def _end(self, fact: facts.Fact) -> None:
+        if self._reports is not None and type(fact) is not facts.StepCompleted:
+            self._reports.flush()  # the next attempt shall know
+        self._ended = True
+        self._clear()
+        if not self.told:
+            self._task = None  # it holds the context that holds this attempt: a cycle for each step
+        self._executor.leave(self)
+        self._deliver(self, fact)
+
+    def _clear(self) -> None:
+        if self._asking is not None:
+            self._asking.drop()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
+
+    # --- questions and calls
+
+    def ask(self, name: str, payload: Any, timeout: float | timedelta | None) -> Any:
+        """Return the answer to a question of this step, or raise Suspended."""
+        due = 0 if timeout is None else self._executor.clock.now() + microseconds(timeout)
+        return self._questions().ask(name, payload, due)
+
+    def call(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a function whose result is kept for all attempts of this step."""
+        return self._questions().call(fn, args, kwargs)
+
+    def _questions(self) -> Asking:
+        if self._asking is None:
+            self._asking = Asking(self, self._executor)
+        return self._asking
+
+    def record(
+        self,
+        ended: Sequence[facts.Fact],
+        large: Mapping[str, bytes],
+        kept: concurrent.futures.Future[None],
+    ) -> None:
+        """Have a finished call recorded, from any thread."""
+        _tell(self._executor.loop, self._record_here, ended, large, kept)
+
+    def _record_here(
+        self,
+        ended: Sequence[facts.Fact],
+        large: Mapping[str, bytes],
+        kept: concurrent.futures.Future[None],
+    ) -> None:
+        if self._ended:
+            kept.cancel()
+        else:
+            self.blobs.add(large)
+            self._record(ended, kept)
+
+    def refuse_secrets(self, values: Mapping[str, msgspec.Raw]) -> None:
+        """Raise PayloadRejected when a value contains one of the run's secrets."""
+        if isinstance(self.secrets, Secrets) and self.secrets:
+            self.secrets.refuse(values, f"node {self.step.name!r}")
+
+    # --- progress
+
+    def report(self, percent: float, message: str) -> None:
+        """Take a report of progress, from any thread."""
+        self._heard()
+        _tell(self._executor.loop, self._keep_progress, percent, message)
+
+    def beat(self, details: msgspec.Raw | None) -> None:
+        """Take a sign of life, from any thread, with what the next attempt shall know."""
+        self._heard()
+        if details is not None:
+            _tell(self._executor.loop, self._keep_details, details)
+
+    def _heard(self) -> None:
+        silence = self._silence
+        if silence is not None:
+            silence.heard()
+
+    def _keep_progress(self, percent: float, message: str) -> None:
+        if not self._ended:
+            self._reporting().progress(percent, facts.readable(self._scrub(message)))
+
+    def _keep_details(self, details: msgspec.Raw) -> None:
+        if not self._ended:
+            self._reporting().details(details)
+
+    def _reporting(self) -> Reports:
+        if self._reports is None:
+            executor, step = self._executor, self.step.step
+            self._reports = Reports(executor.loop, executor.clock, step, self.attempt, self._told_of)
+        return self._reports
+
+    def _told_of(self, fact: facts.Fact) -> None:
+        if not self._ended:
+            self._deliver(self, fact)
+
+    def _scrub(self, text: str) -> str:
+        return self.secrets.scrub(text) if isinstance(self.secrets, Secrets) else text
+
+
+def error_info(error: BaseException, step: OpenStep, scrub: Callable[[str], str]) -> facts.ErrorInfo:
+    """Return an error as it is kept, without secrets and of bounded length."""
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001 - a broken __str__ must not hide the error
+        message = "(its text could not be made)"
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    text = "".join(traceback.format_exception(error, limit=-30))
+    return facts.ErrorInfo(
+        code=error.code if isinstance(error, HoldfastError) else "step_failed",
+        message=facts.readable(scrub(message))[:MESSAGE_LIMIT],
+        type=name,
+        traceback=facts.readable(scrub(text))[-TRACEBACK_LIMIT:],
+        step=step.step,
+        name=step.name,
+        attempt=step.attempt,
+        fix=facts.readable(scrub(error.fix))[:MESSAGE_LIMIT] if isinstance(error, HoldfastError) else "",
+    )
+
+
+def _tell(loop: asyncio.AbstractEventLoop, fn: Callable[..., None], *arguments: Any) -> None:
+    """Call `fn` on the loop, from any thread; there at once, lest the attempt ends before."""
+    try:
+        here = asyncio.get_running_loop() is loop
+    except RuntimeError:
+        here = False
+    if here:
+        fn(*arguments)
+    else:
+        _post(loop, fn, *arguments)
+
+
+def _post(loop: asyncio.AbstractEventLoop, fn: Callable[..., None], *arguments: Any) -> None:
+    """Call `fn` on the loop, from any thread. A loop that is closed no longer cares."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(fn, *arguments)
