@@ -145,8 +145,9 @@ class Driver:
 
     async def _inbox(self, run: Held, arrivals: list[facts.Fact]) -> tuple[InboxId, ...]:
         """Add what others sent to the arrivals; returns the rows that the next commit consumes."""
-        run.woken = False
-        rows = await self._committer.inbox(run.id)
+        rows, run.woken, run.arrived = run.arrived, False, None
+        if rows is None:  # else they were read with the run
+            rows = await self._committer.inbox(run.id)
         arrivals += [facts.Journal.decode_one(row.fact) for row in rows if row.fact]
         arrivals += run.take()  # a step may have ended meanwhile, and its run must not be laid down without
         arrivals += self._unbuildable(run)

@@ -17,6 +17,7 @@ from holdfast.model.ids import Instant, RunId, StepId
 from holdfast.model.run import RunStatus
 from holdfast.model.secrets import Secrets
 from holdfast.runtime.attempt import Attempt
+from holdfast.store.port import InboxRow
 
 
 def _forget(_: RunId, __: Mapping[str, str]) -> None:
@@ -34,6 +35,7 @@ class Held:
         "_poked",
         "_timer",
         "_waiter",
+        "arrived",
         "backoff",
         "blobs",
         "causes",
@@ -99,6 +101,7 @@ class Held:
         self.committed = False
         self.releasing = False
         self.woken = False
+        self.arrived: Sequence[InboxRow] | None = None
         self.facts_since_fold = 0
         self.size_since_fold = 0
         self.fold_size = 0
@@ -155,7 +158,7 @@ class Held:
 
     def wake(self, wakes: int) -> None:
         """Have the driver read the inbox."""
-        self.wakes, self.woken = wakes, True
+        self.wakes, self.woken, self.arrived = wakes, True, None
         self.poke()
 
     def lose(self) -> None:

@@ -18,7 +18,7 @@ from holdfast.model.secrets import Secrets
 from holdfast.runtime.committer import Committer
 from holdfast.runtime.driver import Driver
 from holdfast.runtime.held import Held
-from holdfast.runtime.loading import load_run
+from holdfast.runtime.loading import load_row
 from holdfast.runtime.secrets import SecretMemory
 from holdfast.store.port import Claimed, Store
 
@@ -150,13 +150,20 @@ class Holdings:
 
     async def take(self, *claimed: Claimed) -> None:
         """Take claimed runs up. One that this fails for is given back: nobody may hold a run and not drive it."""
-        left = [each.run.id for each in claimed]
+        left = {each.run.id for each in claimed}
+
+        async def take(each: Claimed) -> None:
+            await self._take(each)
+            left.remove(each.run.id)
+
         try:
-            for each in claimed:
-                await self._take(each)
-                left.remove(each.run.id)
+            # At once: what they ask the store goes over together.
+            outcomes = await asyncio.gather(*map(take, claimed), return_exceptions=True)
         finally:
             self.astray.update(left)
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
 
     async def _take(self, claimed: Claimed) -> None:
         """Fold a run with today's code, and record what its last holder lost."""
@@ -170,7 +177,9 @@ class Holdings:
             await self._committer.bury(row, claimed.deaths)
             return
         try:
-            loaded = await load_run(self._store, row.id, workflow, self._driver.services)
+            loaded, arrived = await asyncio.gather(
+                load_row(self._store, row, workflow, self._driver.services), self._store.inbox(row.id)
+            )
         except StoreError:
             await self._release([row.id])
             raise
@@ -196,7 +205,7 @@ class Holdings:
         run.size_since_fold, run.fold_size = loaded.size, loaded.fold_size
         run.facts_since_fold = row.position if not loaded.fold_size else 0
         run.missing = missing(names, known)
-        run.woken = True
+        run.woken, run.arrived = True, arrived
         lost = row.status is RunStatus.RUNNING or claimed.deaths > 0
         if logger.isEnabledFor(logging.INFO):
             place = {"run_id": row.id, "event": "run.taken", "subject": row.workflow}

@@ -108,17 +108,24 @@ class Keeper:
         if astray:
             await self._store.release(self._worker, astray)
             self._holdings.astray.difference_update(astray)
+        if self._loop.time() - self._patrolled > PATROL_SECONDS:
+            await self.patrol()
+            await self._find_strays()
+        # At once, so that what is ready need not wait for what is due; the store takes them in this order.
+        outcomes = await asyncio.gather(self._wake(), self._claim(), return_exceptions=True)
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
+        if self._secrets.provides and self._loop.time() - self._provided > PROVIDE_SECONDS:
+            self._provided = self._loop.time()
+            await self._provide()
+
+    async def _wake(self) -> None:
+        """Move what is due, and have held runs look at what came for them."""
         await self._store.move_due()
         for run, wakes in (await self._store.woken(self._worker)).items():
             if (held := self._holdings.held.get(run)) is not None:
                 held.wake(wakes)
-        if self._loop.time() - self._patrolled > PATROL_SECONDS:
-            await self.patrol()
-            await self._find_strays()
-        await self._claim()
-        if self._secrets.provides and self._loop.time() - self._provided > PROVIDE_SECONDS:
-            self._provided = self._loop.time()
-            await self._provide()
 
     async def _pause(self) -> float:
         """Return how long to rest: until the next arrival is due, at most until the next patrol."""

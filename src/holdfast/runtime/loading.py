@@ -44,6 +44,14 @@ async def load_run(
     row = await store.run(run)
     if row is None:
         raise RunNotFound(f"run {run!r} not found")
+    return await load_row(store, row, workflow, services, at)
+
+
+async def load_row(
+    store: Store, row: RunRow, workflow: Workflow, services: Any, at: int | None = None
+) -> Loaded:
+    """Return what `load_run` does, for a run whose row is known; its params are taken from there."""
+    run = row.id
     blobs = Blobs()
     program = workflow.open(services, params_of(row), blobs)
     stored = await store.load(run, fold_key(program) if at is None and program.checkpoints else "")
