@@ -59,7 +59,7 @@ POSTGRES = Kernel(
 KERNELS = (SQLITE, POSTGRES)
 GROUPS = ("kernel", "postgres", "queue", "claims", "fanout", "state", "reload", "waiting", "imports")
 
-QUEUE_ENGINES = {"holdfast": 10_000, "procrastinate": 4_000, "pgqueuer": 10_000, "dbos": 2_000}
+QUEUE_ENGINES = {"holdfast": 10_000, "procrastinate": 4_000, "pgqueuer": 10_000, "dbos": 1_500}
 """How many jobs each gets: what takes a few seconds. Rates are compared, and all are steady by then."""
 
 LATENCY_JOBS = {"holdfast": 100, "procrastinate": 100, "pgqueuer": 100, "dbos": 30}
@@ -108,14 +108,16 @@ def _queues(share: int) -> Iterator[Cell]:
     for workers in (1, 2):
         for engine, jobs in QUEUE_ENGINES.items():
             flags = ("--engine", engine, "--jobs", str(jobs // share), "--workers", str(workers))
-            yield Cell("queue", queue_key(engine, workers), ("queue", *flags), postgres=True)
+            once = workers > 1 and engine != "holdfast"
+            yield Cell("queue", queue_key(engine, workers), ("queue", *flags), once, postgres=True)
     for engine, jobs in LATENCY_JOBS.items():
         flags = ("--engine", engine, "--jobs", str(jobs // share))
-        yield Cell("queue", f"enqueue to start {engine}", ("latency", *flags), postgres=True)
+        once = engine != "holdfast"
+        yield Cell("queue", f"enqueue to start {engine}", ("latency", *flags), once, postgres=True)
     for engine in ("holdfast", "dbos"):
         flags = ("--engine", engine, "--runs", str(1000 // share))
-        peer = engine != "holdfast"
-        yield Cell("queue", f"recovery {engine}", ("recovery", *flags), once=peer, postgres=True)
+        once = engine != "holdfast"
+        yield Cell("queue", f"recovery {engine}", ("recovery", *flags), once, postgres=True)
 
 
 def _others(flags: tuple[str, ...]) -> Iterator[Cell]:

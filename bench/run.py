@@ -64,13 +64,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one short round, for a first look")
     parser.add_argument("--only", type=groups, default=GROUPS, help=f"some of {','.join(GROUPS)}")
     parser.add_argument("--rounds", type=int, help="interleaved rounds (3; quick: 1)")
-    parser.add_argument("--seconds", type=float, help="the window of a kernel cell (2; quick: 0.5)")
+    parser.add_argument("--seconds", type=float, help="the window of a kernel cell (1.5; quick: 0.5)")
     parser.add_argument("--directory", type=Path, help="where the databases go (a temporary directory)")
     parser.add_argument("--json", type=Path, help="write everything measured to this file")
     parser.add_argument("--check", action="store_true", help="exit 1 when a floor is not reached")
     options = parser.parse_args(arguments)
     options.rounds = options.rounds or (1 if options.quick else 3)
-    options.seconds = options.seconds or (0.5 if options.quick else 2.0)
+    options.seconds = options.seconds or (0.5 if options.quick else 1.5)
     return options
 
 
