@@ -29,6 +29,7 @@ from holdfast.testing.store_cases import (
     opened,
     opening,
     run_of,
+    send,
 )
 
 
@@ -299,6 +300,30 @@ class JournalContract:
         stored = await load("third")
         assert stored.fold is None
         assert [row.position for row in stored.rows] == [1, 2, 3, 4, 5]
+
+    async def test_many_runs_are_loaded_at_once(self, store: Store) -> None:
+        """Each with what is its own, however many ask; and the inboxes beside them."""
+        names = [f"r{number}" for number in range(60)]
+        await opened(store, *names)
+        for number, name in enumerate(names):
+            fold: dict[str, Any] = (
+                {"checkpoint": b"%d" % number, "checkpoint_hash": "new"} if number % 2 else {}
+            )
+            await store.commit([going_on(name, 1, blobs={"h": name.encode()}, **fold)])
+            await send(store, name, f"key of {name}")
+        loads = asyncio.gather(*(store.load(name, "new") for name in [*names, "unknown"]))
+        inboxes = asyncio.gather(*(store.inbox(name) for name in [*names, "unknown"]))
+        *loaded, unknown = await loads
+        *arrived, none = await inboxes
+        assert (unknown, none) == (None, [])
+        for number, (name, stored, rows) in enumerate(zip(names, loaded, arrived, strict=True)):
+            assert stored is not None
+            assert (stored.run.id, stored.blobs) == (name, {"h": name.encode()})
+            assert stored.fold == (Fold(2, "new", b"%d" % number) if number % 2 else None)
+            assert [(row.run, row.position) for row in stored.rows] == (
+                [] if number % 2 else [(name, 1), (name, 2)]
+            )
+            assert [(row.run, row.key) for row in rows] == [(name, f"key of {name}")]
 
     async def test_a_long_journal_is_loaded_whole(self, store: Store) -> None:
         """More commits than a page holds, and more than a loop should wait for."""

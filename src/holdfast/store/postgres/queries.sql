@@ -109,8 +109,12 @@ FROM holdfast.workflow_runs AS r
 -- run_count: how many, for a filter that reader.py appends
 SELECT count(*) AS count FROM holdfast.workflow_runs AS r
 
--- fold_select: the newest fold of a program
-SELECT position, hash, data FROM holdfast.checkpoints WHERE run = $1 AND hash = $2 ORDER BY position DESC LIMIT 1
+-- fold_select: the newest fold of a program, for each of some runs
+SELECT wanted.run, newest.position, newest.hash, newest.data
+FROM unnest($1::text[], $2::text[]) AS wanted (run, hash), LATERAL (
+    SELECT position, hash, data FROM holdfast.checkpoints AS c
+    WHERE c.run = wanted.run AND c.hash = wanted.hash ORDER BY c.position DESC LIMIT 1
+) AS newest
 
 -- journal_select: the commits of a run that hold facts after a position
 SELECT era, tx, seq, run, position, count, at, worker, facts FROM holdfast.journal
@@ -121,12 +125,15 @@ WHERE run = $1
     AND position + count > $2 + 1
 ORDER BY position LIMIT $3
 
--- journal_rest: the commits of a run after the newest fold of a program
-SELECT era, tx, seq, run, position, count, at, worker, facts FROM holdfast.journal
-WHERE run = $1 AND position > coalesce(
-    (SELECT max(position) FROM holdfast.checkpoints WHERE run = $1 AND hash = $2), 0
-)
-ORDER BY position
+-- journal_rest: the commits after the newest fold of a program, for each of some runs
+SELECT wanted.hash, rest.era, rest.tx, rest.seq, rest.run, rest.position, rest.count, rest.at, rest.worker, rest.facts
+FROM unnest($1::text[], $2::text[]) AS wanted (run, hash), LATERAL (
+    SELECT * FROM holdfast.journal AS j
+    WHERE j.run = wanted.run AND j.position > coalesce(
+        (SELECT max(c.position) FROM holdfast.checkpoints AS c WHERE c.run = wanted.run AND c.hash = wanted.hash), 0
+    )
+    ORDER BY j.position OFFSET 0
+) AS rest
 
 -- journal_tail: the commits of a worker, whose transactions take turns
 SELECT era, tx, seq, run, position, count, at, worker, facts FROM holdfast.journal
@@ -138,12 +145,15 @@ WHERE (era, tx, seq) > ($1, $2::text::xid8, $3)
     AND (era < $4 OR tx < pg_snapshot_xmin(pg_current_snapshot()))
 ORDER BY era, tx, seq LIMIT $5
 
--- blob_select: the large values of a run
-SELECT hash, data FROM holdfast.payloads WHERE run = $1 AND hash <> 'params'
+-- blob_select: the large values of runs
+SELECT run, hash, data FROM holdfast.payloads WHERE run = ANY ($1) AND hash <> 'params'
 
--- inbox_select: the arrivals of a run that may be taken
-SELECT id, run, coalesce(key, ''), fact FROM holdfast.inbox
-WHERE run = $1 AND due <= holdfast.instant($2) ORDER BY at, id
+-- inbox_select: the arrivals of some runs that may be taken, with each run's number
+SELECT wanted.n, i.id, i.run, coalesce(i.key, ''), i.fact
+FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS wanted (run, at, n), LATERAL (
+    SELECT * FROM holdfast.inbox AS i
+    WHERE i.run = wanted.run AND i.due <= holdfast.instant(wanted.at) ORDER BY i.at, i.id OFFSET 0
+) AS i
 
 -- inbox_due_next: the earliest instant that an arrival waits for
 SELECT min(due) FROM holdfast.inbox WHERE due > 0

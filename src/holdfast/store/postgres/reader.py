@@ -19,7 +19,8 @@ from holdfast.store.postgres.failures import explained
 from holdfast.store.postgres.lines import Line
 from holdfast.store.postgres.link import Statement
 from holdfast.store.postgres.queries import SQL
-from holdfast.store.postgres.wire import Value, number, rows, text, texts
+from holdfast.store.postgres.together import Together
+from holdfast.store.postgres.wire import Value, number, numbers, rows, text, texts
 
 T = TypeVar("T")
 
@@ -34,6 +35,8 @@ class Reader:
         self._line = line
         self._where = where
         self._era = number(era)
+        self._loads = Together(self._load)
+        self._inboxes = Together(self._inbox)
 
     async def ask(self, *statements: Statement) -> list[PGresult]:
         """Return the results of statements that change nothing."""
@@ -59,24 +62,44 @@ class Reader:
         return codec.run_row(found[0]) if found else None
 
     async def load(self, run: RunId, hash_: str) -> Stored | None:
-        """Return all that is needed to take a run up: each statement sees a later state of an append-only journal."""
+        """Return all that is needed to take a run up."""
+        return await self._loads((run, hash_))
+
+    async def _load(self, wanted: Sequence[tuple[RunId, str]]) -> list[Stored | None]:
+        """Return that of many: each statement sees a later state of append-only journals."""
+        found: dict[tuple[RunId, str], Stored | None] = {}
+        missing = [*dict.fromkeys(wanted)]
         for last in (False, False, True):  # a journal that stays incomplete is damaged
-            results = await self.ask(
-                Statement(SQL["run_select"], (texts([run]),)),
-                Statement(SQL["fold_select"], (text(run), text(hash_))),
-                Statement(SQL["journal_rest"], (text(run), text(hash_))),
-                Statement(SQL["blob_select"], (text(run),)),
-            )
-            found, folds, journal, blobs = (rows(result) for result in results)
-            if not found:
-                return None
-            row = codec.run_row(found[0])
-            fold = Fold(*folds[0]) if folds else None
-            facts = _until(row.position, [_journal_row(columns) for columns in journal])
-            after = fold.position if fold else 0
-            if last or after + sum(each.count for each in facts) == row.position:
-                return Stored(row, fold, facts, dict(blobs))
-        raise AssertionError
+            once = zip(missing, await self._load_once(missing), strict=True)
+            found |= {key: stored for key, stored in once if stored is None or last or _is_whole(stored)}
+            missing = [key for key in missing if key not in found]
+            if not missing:
+                break
+        return [found[key] for key in wanted]
+
+    async def _load_once(self, wanted: Sequence[tuple[RunId, str]]) -> list[Stored | None]:
+        runs, hashes = texts([run for run, _ in wanted]), texts([hash_ for _, hash_ in wanted])
+        results = await self.ask(
+            Statement(SQL["run_select"], (runs,)),
+            Statement(SQL["fold_select"], (runs, hashes)),
+            Statement(SQL["journal_rest"], (runs, hashes)),
+            Statement(SQL["blob_select"], (runs,)),
+        )
+        found = {row.id: row for row in map(codec.run_row, rows(results[0]))}
+        folds = {(run, fold[1]): Fold(*fold) for run, *fold in rows(results[1])}
+        journals: dict[tuple[RunId, str], list[JournalRow]] = {}
+        for hash_, *columns in rows(results[2]):
+            each = _journal_row(columns)
+            journals.setdefault((each.run, hash_), []).append(each)
+        blobs: dict[RunId, dict[str, bytes]] = {}
+        for run, hash_, data in rows(results[3]):
+            blobs.setdefault(run, {})[hash_] = data
+        return [
+            Stored(row, folds.get(key), _until(row.position, journals.get(key, ())), blobs.get(key[0], {}))
+            if (row := found.get(key[0])) is not None
+            else None
+            for key in wanted
+        ]
 
     async def ready(self, statement: Statement) -> list[RunId]:
         """Return the runs whose jobs could be taken."""
@@ -100,12 +123,18 @@ class Reader:
 
     async def blobs(self, run: RunId) -> Mapping[str, bytes]:
         """Return a run's large values."""
-        return dict(await self._rows("blob_select", text(run)))
+        return {hash_: data for _, hash_, data in await self._rows("blob_select", texts([run]))}
 
     async def inbox(self, run: RunId, at: Instant | None) -> list[InboxRow]:
         """Return a run's arrivals that may be taken."""
-        found = await self._rows("inbox_select", text(run), number(at))
-        return [InboxRow(id_, run_, key, fact or b"") for id_, run_, key, fact in found]
+        return await self._inboxes((run, at))
+
+    async def _inbox(self, wanted: Sequence[tuple[RunId, Instant | None]]) -> list[list[InboxRow]]:
+        runs, ats = texts([run for run, _ in wanted]), numbers([at for _, at in wanted])
+        found: list[list[InboxRow]] = [[] for _ in wanted]
+        for n, id_, run, key, fact in await self._rows("inbox_select", runs, ats):
+            found[n - 1].append(InboxRow(id_, run, key, fact or b""))
+        return found
 
     async def held(self, worker: WorkerId) -> list[RunId]:
         """Return the runs that a worker holds."""
@@ -183,6 +212,12 @@ def _journal_row(columns: Sequence[Any]) -> JournalRow:
 def _cursor(cursor: str) -> tuple[Value, Value, Value]:
     era, tx, seq = (cursor or "0.0.0").split(".")
     return number(int(era)), text(tx), number(int(seq))
+
+
+def _is_whole(stored: Stored) -> bool:
+    """Tell whether the journal was read to where the row says that it goes."""
+    after = stored.fold.position if stored.fold else 0
+    return after + sum(each.count for each in stored.rows) == stored.run.position
 
 
 def _until(position: int, journal: Sequence[JournalRow]) -> list[JournalRow]:
