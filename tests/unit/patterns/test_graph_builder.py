@@ -15,6 +15,7 @@ from holdfast.patterns.graph.configs import Config
 from holdfast.patterns.graph.edges import router_of
 from holdfast.patterns.graph.factory import GraphWorkflow, from_graph
 from holdfast.patterns.graph.nodes import Node
+from holdfast.predicates import always
 from tests.graphs import nothing
 
 
@@ -310,3 +311,73 @@ def test_a_workflow_may_have_another_name() -> None:
     )
     assert (other.priority, other.timeout, other.check({"n": 5})) == (2, 60.0, {"n": 5})
     assert other.schema()["required"] == ["n"]
+
+
+# --- ambiguous edges, and sequences
+
+
+def test_an_edge_is_added_once() -> None:
+    with pytest.raises(DefinitionError, match="edge 'a' -> 'b' is there already"):
+        small().add_edge("a", "b")
+    made = small().add_edge("a", END, when=bool).add_edge(["b"], END).add_edge(["b"], END)
+    assert [edge.target for edge in made.edges["a"]] == ["b", END]
+    assert [edge.target for edge in made.edges["b"]] == [END]
+
+
+def test_a_condition_stands_on_one_edge() -> None:
+    made = small().add_edge("b", END, when=bool)
+    with pytest.raises(DefinitionError, match="'b' -> 'END' and 'b' -> 'a' have the same condition"):
+        made.add_edge("b", "a", when=bool)
+    assert len(made.edges["b"]) == 1
+
+
+@pytest.mark.parametrize("order", [[None, bool, None], [bool, None, None], [None, None, bool]], ids=str)
+def test_a_second_default_is_refused_in_any_order(order: list[Any]) -> None:
+    made = small().add_node("c", nothing)
+    *first, (target, last) = zip(["a", "c", END], order, strict=True)
+    for to, when in first:
+        made.add_edge("b", to, when=when)
+    with pytest.raises(DefinitionError, match="node 'b' has two default edges"):
+        made.add_edge("b", target, when=last)
+
+
+def test_an_edge_that_always_holds_is_the_last() -> None:
+    made = small().add_edge("b", END, when=always)
+    made.validate()
+    made.add_edge("b", "a", when=bool)
+    with pytest.raises(DefinitionError, match="'b' -> 'a' is never taken: the one to 'END' always holds"):
+        made.validate()
+    with pytest.raises(DefinitionError, match="'b' -> 'a' is never taken"):
+        small().add_edge("b", "a").add_edge("b", END, when=always).validate()
+
+
+def test_a_sequence_takes_names_functions_and_pairs() -> None:
+    made = StateGraph("s").add_node("first", nothing).add_sequence(["first", nothing, ("last", nothing)])
+    assert list(made.nodes) == ["first", "nothing", "last"]
+    assert [(source, edge.target) for source, edges in made.edges.items() for edge in edges] == [
+        ("first", "nothing"),
+        ("nothing", "last"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        ([], "fewer than two"),
+        (["a"], "fewer than two"),
+        (["b", "x"], "'x': no such node"),
+        ([("new", nothing), "x"], "'x': no such node"),
+        ([("new", nothing), ("a", nothing)], "'a' is there already"),
+        ([("new", nothing), "a", "b"], "'a' -> 'b' is there already"),
+        ([nothing, lambda state: state], "no place for <function"),
+        ([nothing, ("x", 5)], r"no place for \('x', 5\)"),
+        ([nothing, 5], "no place for 5"),
+    ],
+    ids=["none", "one", "unknown", "unknown after new", "taken", "twice", "lambda", "no function", "number"],
+)
+def test_a_sequence_is_added_whole_or_not_at_all(nodes: Any, message: str) -> None:
+    made = small()
+    before = made.to_dict()
+    with pytest.raises(DefinitionError, match=message):
+        made.add_sequence(nodes)
+    assert made.to_dict() == before

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from typing import Any, Final
 
 import msgspec
@@ -17,7 +18,7 @@ from holdfast.errors import DefinitionError
 from holdfast.model.checks import DATA, WORDS, Kind, argument, instance_of, setting
 from holdfast.model.schema import Schema, read_schema
 from holdfast.patterns.graph.configs import DEFAULT, GraphConfig
-from holdfast.patterns.graph.edges import Edge, Predicate, Router, predicate_name, router_of
+from holdfast.patterns.graph.edges import Edge, Predicate, Router, check_edge, predicate_name, router_of
 from holdfast.patterns.graph.nodes import Node
 
 _RESERVED: Final = ("timer:", "signal:")
@@ -34,6 +35,10 @@ _POINTS: Final = Kind(
     lambda given: isinstance(given, list | tuple | set | frozenset) and all(map(WORDS.holds, given)),
     "the name of a node, or a list of names",
 )
+
+
+Step = str | Callable[..., Any] | tuple[str, Callable[..., Any]]
+"""A node in a sequence: the name of one that is there, a function, or a name and a function."""
 
 
 class Join(msgspec.Struct, frozen=True):
@@ -118,17 +123,9 @@ class StateGraph:
             raise DefinitionError(
                 f"edge {src!r} -> {dst!r}: when={when!r} is not callable", fix="Give a predicate."
             )
-        label = name or ("" if when is None else predicate_name(when))
-        edges = self.edges.setdefault(src, [])
-        defaults = [e.target for e in edges if e.when is None] if edges else []
-        if when is None:
-            defaults.append(dst)
-        if len(defaults) > 1 and len(defaults) <= len(edges):
-            raise DefinitionError(
-                f"node {src!r} has two default edges: to {defaults[0]!r} and to {defaults[1]!r}",
-                fix="Among edges with `when`, leave one without.",
-            )
-        edges.append(Edge(dst, when, label))
+        edge = Edge(dst, when, name or ("" if when is None else predicate_name(when)))
+        check_edge(src, edge, self.edges.get(src, ()))
+        self.edges.setdefault(src, []).append(edge)
         return self
 
     def _add_join(self, sources: Sequence[str], dst: str, when: Predicate | None) -> StateGraph:
@@ -141,7 +138,7 @@ class StateGraph:
             self._check_source(source)
         if dst == END:
             for source in sources:
-                self.add_edge(source, END)
+                self.set_exit_point(source)
             return self
         self._check_target(dst)
         self.joins.append(Join(frozenset(sources), dst))
@@ -159,6 +156,29 @@ class StateGraph:
         for target in made.targets.values():
             self._check_target(setting("add_conditional_edge", "targets", target, WORDS))
         self.routers.setdefault(src, []).append(made)
+        return self
+
+    def add_sequence(self, nodes: Iterable[Step]) -> StateGraph:
+        """Add an edge from each of these nodes to the next.
+
+        A text names a node that is there; a function, or a pair of a name and a function, is added as a node first.
+        Either all is added, or nothing.
+        """
+        sequence = [_step(each) for each in nodes]
+        if len(sequence) < 2:  # noqa: PLR2004 - what an edge connects
+            raise DefinitionError(
+                "a sequence of fewer than two nodes", fix='Give at least two: add_sequence(["a", "b"]).'
+            )
+        trial = StateGraph()
+        trial.nodes.update(self.nodes)
+        trial.edges.update({source: list(edges) for source, edges in self.edges.items()})
+        for name, fn in sequence:
+            if fn is not None:
+                trial.add_node(name, fn)
+        for (source, _), (target, _) in pairwise(sequence):
+            trial.add_edge(source, target)
+        self.nodes.update(trial.nodes)
+        self.edges.update(trial.edges)
         return self
 
     def set_entry_point(self, name: str) -> StateGraph:
@@ -268,6 +288,20 @@ class StateGraph:
     def __repr__(self) -> str:
         """Show name and size."""
         return f"StateGraph({self.name!r}, {len(self.nodes)} nodes)"
+
+
+def _step(given: Step) -> tuple[str, Callable[..., Any] | None]:
+    if isinstance(given, str):
+        return given, None
+    name, fn = given if isinstance(given, tuple) and len(given) == 2 else (None, given)  # noqa: PLR2004 - a pair
+    if callable(fn):
+        label = predicate_name(fn) if name is None else name
+        if label:
+            return label, fn
+    raise DefinitionError(
+        f"a sequence has no place for {given!r:.80}",
+        fix="Give names of nodes, functions with a name, or pairs of a name and a function.",
+    )
 
 
 @lru_cache(maxsize=1024)

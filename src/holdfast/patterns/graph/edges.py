@@ -229,6 +229,25 @@ def router_of(source: str, choose: Callable[[State], Any], targets: object) -> R
     return Router(choose, table, predicate_name(choose))
 
 
+def check_edge(source: str, edge: Edge, others: Sequence[Edge]) -> None:
+    """Refuse an edge that leaves open which one is taken, or that can never be."""
+    if edge.when is None and any(other.when is None and other.target == edge.target for other in others):
+        raise DefinitionError(f"edge {source!r} -> {edge.target!r} is there already", fix="Add it once.")
+    for other in others:
+        if edge.when is not None and other.when is edge.when:
+            raise DefinitionError(
+                f"edges {source!r} -> {other.target!r} and {source!r} -> {edge.target!r} have the same condition",
+                fix="The first that holds is taken, so the second never is: give it another `when`, or none.",
+            )
+    mixed = edge.when is not None or any(other.when is not None for other in others)
+    defaults = [each.target for each in (*others, edge) if each.when is None]
+    if mixed and len(defaults) > 1:
+        raise DefinitionError(
+            f"node {source!r} has two default edges: to {defaults[0]!r} and to {defaults[1]!r}",
+            fix="Among edges with `when`, leave one without.",
+        )
+
+
 def predicate_name(fn: Callable[..., Any]) -> str:
     """Return the name under which a predicate or router is told; empty for a lambda."""
     name = getattr(fn, "__name__", "")

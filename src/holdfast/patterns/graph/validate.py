@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from holdfast.core.program import END, START
+from holdfast.predicates import always
 
 if TYPE_CHECKING:
     from holdfast.patterns.graph.builder import StateGraph
@@ -30,7 +31,7 @@ def problems(graph: StateGraph) -> list[str]:
             for name in graph.nodes
             if name in reached and ways.get(name) and name not in ending
         ]
-    return found + _joins(graph) + _defaults(graph)
+    return found + _joins(graph) + _defaults(graph) + _never_taken(graph)
 
 
 def _ways(graph: StateGraph) -> dict[str, set[str]]:
@@ -77,5 +78,20 @@ def _defaults(graph: StateGraph) -> list[str]:
     return [
         f"node {source!r} has edges with `when` but no default: add one without `when`"
         for source, edges in graph.edges.items()
-        if edges and all(edge.when is not None for edge in edges) and not graph.routers.get(source)
+        if edges
+        and not graph.routers.get(source)
+        and not any(edge.when is None or edge.when is always for edge in edges)
     ]
+
+
+def _never_taken(graph: StateGraph) -> list[str]:
+    """Find edges behind one that always holds: those with `when` that were added later, and the default."""
+    found = []
+    for source, edges in graph.edges.items():
+        sure = next((index for index, edge in enumerate(edges) if edge.when is always), len(edges))
+        found += [
+            f"edge {source!r} -> {edge.target!r} is never taken: the one to {edges[sure].target!r} always holds"
+            for index, edge in enumerate(edges)
+            if sure < len(edges) and (index > sure or edge.when is None)
+        ]
+    return found
