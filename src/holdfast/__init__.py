@@ -27,8 +27,16 @@ from holdfast.model.run import RunStatus, StepStatus
 from holdfast.model.state import State
 from holdfast.model.values import register_type
 from holdfast.patterns.graph.builder import StateGraph
-from holdfast.patterns.graph.configs import CheckpointConfig, GraphConfig
+from holdfast.patterns.graph.configs import (
+    ChainConfig,
+    CheckpointConfig,
+    ConditionalConfig,
+    GraphConfig,
+    HubConfig,
+    ParallelConfig,
+)
 from holdfast.patterns.graph.edges import Send
+from holdfast.processing import process_chain, process_conditional, process_parallel, worker_pool
 from holdfast.registry import get_workflow, list_workflows, register, workflow_factory
 from holdfast.run import Page, Run
 from holdfast.runtime.observers import (
@@ -55,15 +63,19 @@ __all__ = [
     "END",
     "START",
     "Cancelled",
+    "ChainConfig",
     "CheckpointConfig",
+    "ConditionalConfig",
     "DefinitionError",
     "Engine",
     "GraphConfig",
     "HoldfastError",
+    "HubConfig",
     "InvalidStatus",
     "MultiObserver",
     "Observer",
     "Page",
+    "ParallelConfig",
     "PayloadRejected",
     "RequestError",
     "RetryPolicy",
@@ -90,9 +102,13 @@ __all__ = [
     "get_workflow",
     "interrupt",
     "list_workflows",
+    "process_chain",
+    "process_conditional",
+    "process_parallel",
     "register",
     "register_observer",
     "register_type",
     "step_context",
+    "worker_pool",
     "workflow_factory",
 ]

@@ -7,16 +7,20 @@ that says what to do. The first line of a class's docstring is its default messa
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Any, ClassVar
 
 __all__ = [
     "Cancelled",
+    "ChainError",
+    "ConditionalError",
     "ConflictError",
     "DefinitionError",
     "HoldfastError",
     "InvalidStatus",
     "InvalidTransition",
     "NondeterminismError",
+    "ParallelError",
     "PayloadRejected",
     "RequestError",
     "RunCancelled",
@@ -32,6 +36,7 @@ __all__ = [
     "StoreDamaged",
     "StoreError",
     "StoreUnavailable",
+    "TaskError",
     "WorkflowNotFound",
 ]
 
@@ -209,3 +214,74 @@ class ConflictError(HoldfastError):
 
 class Cancelled(asyncio.CancelledError):
     """Raised inside a step whose run is being cancelled; `except Exception` does not swallow it."""
+
+
+class TaskError(HoldfastError):
+    """One item could not be processed; `error` is what was raised for it."""
+
+    code = "task_failed"
+
+    def __init__(self, index: int, item: Any, error: BaseException) -> None:
+        """Keep the item, its place in the input, counted from 0, and what was raised."""
+        super().__init__(f"item {index}: {_text(error)}")
+        self.index = index
+        self.item = item
+        self.error = error
+        self.__cause__ = error
+
+
+class ParallelError(HoldfastError):
+    """Items processed in parallel failed; `result` has what was done."""
+
+    code = "parallel_failed"
+
+    def __init__(self, result: Any) -> None:
+        """Keep the partial result; the message counts its errors by their texts."""
+        errors: tuple[TaskError, ...] = tuple(result.errors)
+        super().__init__(_counted(errors))
+        self.result = result
+        self.errors = errors
+        self.__cause__ = errors[0].error if errors else None
+
+
+class ChainError(HoldfastError):
+    """A step of a chain failed; `state` is what the steps before it made."""
+
+    code = "chain_failed"
+
+    def __init__(self, step_index: int, item: Any, state: Any, error: BaseException) -> None:
+        """Keep which step failed, counted from 0, with which item, on which state."""
+        super().__init__(f"chain failed at step {step_index}: {_text(error)}")
+        self.step_index = step_index
+        self.item = item
+        self.state = state
+        self.error = error
+        self.__cause__ = error
+
+
+class ConditionalError(HoldfastError):
+    """A choice failed; `state` is the one it was given, `route` what was chosen, empty before that."""
+
+    code = "conditional_failed"
+
+    def __init__(self, route: str, state: Any, error: BaseException) -> None:
+        """Keep the route and the state."""
+        where = f" on route {route!r}" if route else ""
+        super().__init__(f"conditional failed{where}: {_text(error)}")
+        self.route = route
+        self.state = state
+        self.error = error
+        self.__cause__ = error
+
+
+def _text(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+def _counted(errors: tuple[TaskError, ...]) -> str:
+    if len(errors) == 1:
+        return errors[0].message
+    counts = Counter(_text(each.error) for each in errors)
+    kinds = "error type" if len(counts) == 1 else "error types"
+    told = ", ".join(f"'{text}' ({n} item{'s' if n > 1 else ''})" for text, n in counts.most_common())
+    return f"{len(errors)} items failed with {len(counts)} {kinds}: {told}"

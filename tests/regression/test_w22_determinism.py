@@ -12,7 +12,8 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 
-from holdfast import END, START, Engine, Send, State, StateGraph
+from holdfast import END, START, Engine, ParallelConfig, Send, State, StateGraph, process_parallel
+from holdfast.errors import ParallelError
 from tests.graphs import LONG
 
 
@@ -68,3 +69,32 @@ async def test_the_result_does_not_depend_on_who_ends_first(engine: Engine, seed
         *(("item", END, True), ("end", END, True)),
     ]
     assert [stage.name for stage in await run.stages()] == [*"abcde", *["item"] * 10, "end"]
+
+
+@pytest.mark.parametrize("seed", range(50 if LONG else 5))
+async def test_parallel_items_do_not_depend_on_who_ends_first(seed: int) -> None:
+    """Results, errors and progress have one order, and no worker takes an item after a failure."""
+    chance = random.Random(seed)
+    begun: list[int] = []
+    told: list[int] = []
+
+    async def task(item: int) -> int:
+        begun.append(item)
+        for _ in range(chance.randint(0, 20)):
+            await asyncio.sleep(0)
+        if item % 7 == 6:
+            raise ValueError(f"no {item}")
+        return item
+
+    collecting = ParallelConfig(max_workers=5, fail_fast=False)
+    done = await process_parallel(range(40), task, collecting, lambda count, *_: told.append(count))
+    assert done.results == [item for item in range(40) if item % 7 != 6]
+    assert [error.index for error in done.errors] == [6, 13, 20, 27, 34]
+    assert told == list(range(1, 36))
+    assert begun == list(range(40))
+
+    begun.clear()
+    with pytest.raises(ParallelError) as caught:
+        await process_parallel(range(40), task, ParallelConfig(max_workers=5))
+    ended = len(caught.value.errors) + len(caught.value.result.results)
+    assert begun == list(range(ended))

@@ -27,7 +27,8 @@ from holdfast.runtime.feed import Feed
 from holdfast.runtime.held import Held
 from holdfast.runtime.host import Host
 from holdfast.runtime.listed import Listed
-from holdfast.runtime.observers import ObserverLike, Observers
+from holdfast.runtime.observers import ObserverLike
+from holdfast.runtime.observing import Observers
 from holdfast.runtime.pulse import Pulse
 from holdfast.runtime.secrets import SecretMemory
 from holdfast.runtime.worker import Worker

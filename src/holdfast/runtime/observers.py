@@ -13,18 +13,15 @@ import inspect
 import logging
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from itertools import count
 from typing import Any, ClassVar, Final
 
-from holdfast.core.events import event_of, payload_of, reader, references, type_of
 from holdfast.errors import DefinitionError
 from holdfast.model.event import RunEvent
-from holdfast.model.facts import Fact
-from holdfast.model.ids import RunId, WorkerId
+from holdfast.model.ids import RunId
 from holdfast.model.run import RunStatus
-from holdfast.runtime.feed import Cursor, Entry, Feed, Source, patiently
+from holdfast.runtime.calling import in_thread, is_own
 from holdfast.runtime.threads import Threads
 
 logger: Final = logging.getLogger("holdfast.observers")
@@ -163,7 +160,7 @@ class MultiObserver(Observer):
     def __init__(self, *observers: ObserverLike | None) -> None:
         """Take observers as the engine does: names, instances or classes."""
         self._threads = Threads("holdfast-observer")
-        self._callers = [_Caller(*named, self._threads) for named in resolve(observers)]
+        self._callers = [Caller(*named, self._threads) for named in resolve(observers)]
         self.observers = tuple(caller.observer for caller in self._callers)
 
     def wants(self, type: str) -> bool:
@@ -287,22 +284,28 @@ def _instance(given: object) -> Observer:
 # --- calling
 
 
-class _Caller:
+class Caller:
     """Calls one observer with one event after another, and reports what it raises."""
 
     def __init__(self, name: str, observer: Observer, threads: Threads) -> None:
+        """Call `observer`, in `threads` when its `on_event` is a plain function."""
         self.name = name
         self.observer = observer
         self.blocks = not inspect.iscoroutinefunction(observer.on_event)
         self._threads = threads
 
     async def call(self, events: Sequence[RunEvent]) -> None:
-        called = await self._call_in_thread(events) if self.blocks else map(self._call, events)
+        """Hand events over, in order."""
+        if self.blocks:
+            called = await in_thread(self._threads, lambda: [self._call(event) for event in events])
+        else:
+            called = map(self._call, events)
         for event, result in zip(events, called, strict=True):
             if result is not None:
                 await self._settle(event, result)
 
     async def close(self) -> None:
+        """Let the observer go; what it raises is reported."""
         try:
             result = self.observer.close()
             if result is not None:
@@ -321,31 +324,12 @@ class _Caller:
     async def _settle(self, event: RunEvent, result: Awaitable[None]) -> None:
         try:
             await result
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+        except BaseException as error:
+            if is_own(error):
                 raise
-            self._report(event, error)  # of its own making
-        except GeneratorExit:
-            raise
-        except BaseException as error:  # noqa: BLE001 - also sys.exit: an observer ends nothing but itself
-            self._report(event, error)
-
-    async def _call_in_thread(self, events: Sequence[RunEvent]) -> list[Awaitable[None] | None]:
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[list[Awaitable[None] | None]] = loop.create_future()
-
-        def settle(results: list[Awaitable[None] | None]) -> None:
-            if not done.done():
-                done.set_result(results)
-
-        def work() -> None:
-            results = [self._call(event) for event in events]
-            with suppress(RuntimeError):  # the loop was closed: nobody waits any more
-                loop.call_soon_threadsafe(settle, results)
-
-        self._threads.run(work)
-        return await done
+            self._report(
+                event, error
+            )  # also sys.exit, or a cancel of its own: an observer ends nothing but itself
 
     def _report(self, event: RunEvent, error: BaseException) -> None:
         place = {
@@ -357,134 +341,3 @@ class _Caller:
         message = "observer %s raised %s on %s of run %s at position %s"
         detail = (self.name, type(error).__name__, event.type, event.run_id, event.position)
         logger.error(message, *detail, exc_info=error, extra=place)
-
-
-# --- feeding
-
-
-class _Reader:
-    """Turns commits into events for one observer."""
-
-    def __init__(self, cursor: Cursor, caller: _Caller, store: Source) -> None:
-        self.caller = caller
-        self.cursor = cursor
-        self._store = store
-        self._done = 0  # of the cursor's batch
-
-    @property
-    def lag(self) -> int:
-        return max(self.cursor.lag - self._done, 0)
-
-    async def run(self) -> None:
-        async with aclosing(self.cursor.commits()) as commits:
-            async for batch in commits:
-                await self._hand_over(batch)
-                self._done = 0
-
-    async def _hand_over(self, batch: Sequence[Entry]) -> None:
-        """Call the observer for commit after commit, or with all at once when each call costs a change of threads."""
-        wanted: dict[str, bool] = {}
-        together: list[RunEvent] = []
-        for entry in batch:
-            events = await self._events(entry, wanted)
-            if self.caller.blocks:
-                together += events
-                continue
-            if events:
-                await self.caller.call(events)
-            self._done += 1
-        if together:
-            await self.caller.call(together)
-
-    def _chosen(self, entry: Entry, wanted: dict[str, bool]) -> list[tuple[int, Fact]]:
-        """Return the (position, fact) of the events to make; `wanted` keeps the observer's answers by type."""
-        chosen = []
-        for index, fact in enumerate(entry.facts, 1):
-            kind = type_of(fact)
-            if kind is not None:
-                want = wanted.get(kind)
-                if want is None:
-                    want = wanted[kind] = self.caller.observer.wants(kind)
-                if want:
-                    chosen.append((entry.position + index, fact))
-        return chosen
-
-    async def _events(self, entry: Entry, wanted: dict[str, bool]) -> list[RunEvent]:
-        try:
-            chosen = self._chosen(entry, wanted)
-            if not chosen:
-                return []
-            decode = reader(await self._blobs(entry, [fact for _, fact in chosen]))
-            made = (event_of(entry.run, position, fact, decode) for position, fact in chosen)
-            return [event for event in made if event is not None]
-        except Exception:
-            place = (entry.position, entry.run, self.caller.name)
-            logger.exception("a commit after position %s of run %s cannot be shown to observer %s", *place)
-            return []
-
-    async def _blobs(self, entry: Entry, shown: Sequence[Fact]) -> Mapping[str, bytes]:
-        """Return the large values to show; those that an earlier commit brought are in the store alone."""
-        if self.caller.observer.reads_values:
-            hashes = {hash_ for fact in shown for hash_ in references(payload_of(fact))}
-            if not hashes <= entry.blobs.keys():
-                return await patiently(lambda: self._store.blobs(entry.run))
-        return entry.blobs
-
-
-class Observers:
-    """The observers of one engine: a task for each, so with none it costs nothing."""
-
-    def __init__(
-        self,
-        feed: Feed,
-        store: Source,
-        worker_id: WorkerId,
-        observers: Iterable[ObserverLike | None],
-        threads: Threads | None = None,
-    ) -> None:
-        """Take the observers; they see what is committed from now on."""
-        self._threads = threads or Threads("holdfast-observer")
-        self._readers: list[_Reader] = []
-        for name, observer in resolve(observers):
-            caller = _Caller(name, observer, self._threads)
-            self._readers.append(_Reader(Cursor(feed, store, worker_id, name), caller, store))
-        self._tasks: dict[asyncio.Task[None], _Reader] = {}
-
-    def start(self) -> None:
-        """Begin to hand events over. Called on the loop of the feed."""
-        for each in self._readers:
-            task = asyncio.create_task(_driven(each), name=f"holdfast-observer-{each.caller.name}")
-            self._tasks[task] = each
-
-    def lag(self) -> dict[str, int]:
-        """Return by observer how many commits it has not finished with."""
-        return {each.caller.name: each.lag for each in self._readers}
-
-    async def close(self, grace: float) -> None:
-        """Hand over what is committed, for up to `grace` seconds, and let the observers close. Idempotent."""
-        tasks, self._tasks = self._tasks, {}
-        for each in tasks.values():
-            each.cursor.stop()
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=grace)
-            await _abandon({task: tasks[task] for task in late})
-        for each in tasks.values():
-            await each.caller.close()
-        self._threads.close()
-
-
-async def _driven(each: _Reader) -> None:
-    try:
-        await each.run()
-    except Exception:
-        logger.exception("observer %s gets no more events", each.caller.name)
-
-
-async def _abandon(late: Mapping[asyncio.Task[None], _Reader]) -> None:
-    for task, each in late.items():
-        name = each.caller.name
-        message = "observer %s did not see the last %s commits before the engine closed"
-        logger.warning(message, name, each.lag, extra={"observer": name})
-        task.cancel()
-    if late:
-        await asyncio.wait(late, timeout=CLOSING)

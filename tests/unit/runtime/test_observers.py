@@ -20,6 +20,7 @@ from holdfast.model.ids import moment
 from holdfast.model.run import RunRow, RunStatus
 from holdfast.model.values import encode
 from holdfast.runtime import observers as module
+from holdfast.runtime import observing
 from holdfast.runtime.feed import Feed
 from holdfast.runtime.observers import (
     LoggingObserver,
@@ -27,12 +28,12 @@ from holdfast.runtime.observers import (
     NoopObserver,
     Observer,
     ObserverLike,
-    Observers,
     StreamingObserver,
     get_observer,
     register_observer,
     resolve,
 )
+from holdfast.runtime.observing import Observers
 from holdfast.store.open import open_store
 from holdfast.store.port import Store
 
@@ -622,7 +623,7 @@ async def test_a_logger_that_is_off_costs_no_event(
     def refuse(*_: object) -> None:
         pytest.fail("an event was made")
 
-    monkeypatch.setattr(module, "event_of", refuse)
+    monkeypatch.setattr(observing, "event_of", refuse)
     assert await logged(world, caplog, SCHEDULED, facts.RunStarted(workflow="w"), level=logging.ERROR) == []
 
 

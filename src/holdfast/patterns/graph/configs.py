@@ -1,11 +1,13 @@
-"""The settings of a graph: frozen, and merged so that what was given wins, also when it is False, 0 or None."""
+"""Settings: frozen, and merged so that what was given wins, also when it is False, 0 or None."""
 
 from __future__ import annotations
 
+import logging
+from datetime import timedelta
 from typing import Any, ClassVar, Final, Self, TypeVar
 
 from holdfast.errors import DefinitionError
-from holdfast.model.checks import FLAG, POSITION, WORDS, Kind, instance_of, setting
+from holdfast.model.checks import COUNT, FLAG, LIMIT, POSITION, WORDS, Kind, instance_of, setting
 
 C = TypeVar("C", bound="Config")
 
@@ -96,6 +98,64 @@ class GraphConfig(Config):
         "observer": WORDS.or_none(),
         "max_iterations": POSITION,
         "checkpoint": instance_of(CheckpointConfig, expected="a CheckpointConfig"),
+    }
+
+
+class ChainConfig(Config):
+    """How a chain is processed: whether its result has the states between, and the observer of its events, by name."""
+
+    capture_intermediate_states: bool
+    observer: str | None
+    _defaults: ClassVar = {"capture_intermediate_states": False, "observer": "logging"}
+    _kinds: ClassVar = {"capture_intermediate_states": FLAG, "observer": WORDS.or_none()}
+
+
+class ParallelConfig(Config):
+    """How items are processed in parallel.
+
+    `max_workers` above 0 is their number; else it follows from processors and items, up to `worker_cap`. With
+    `fail_fast`, True unless False is given, nothing new begins after the first failure.
+    """
+
+    max_workers: int
+    worker_cap: int
+    fail_fast: bool | None
+    observer: str | None
+    _defaults: ClassVar = {"max_workers": 0, "worker_cap": 16, "fail_fast": True, "observer": "logging"}
+    _kinds: ClassVar = {
+        "max_workers": POSITION,
+        "worker_cap": POSITION,
+        "fail_fast": FLAG.or_none(),
+        "observer": WORDS.or_none(),
+    }
+
+
+class ConditionalConfig(Config):
+    """How a choice is processed: the observer of its events, by name."""
+
+    observer: str | None
+    _defaults: ClassVar = {"observer": "logging"}
+    _kinds: ClassVar = {"observer": WORDS.or_none()}
+
+
+class HubConfig(Config):
+    """A hub's settings: how many messages wait for one agent, how long a request waits, and where it logs."""
+
+    name: str
+    channel_buffer_size: int
+    default_timeout: float | timedelta
+    logger: logging.Logger | None
+    _defaults: ClassVar = {
+        "name": "default",
+        "channel_buffer_size": 100,
+        "default_timeout": 30,
+        "logger": None,
+    }
+    _kinds: ClassVar = {
+        "name": WORDS,
+        "channel_buffer_size": COUNT,
+        "default_timeout": LIMIT,
+        "logger": instance_of(logging.Logger, expected="a logger").or_none(),
     }
 
 
