@@ -1,5 +1,6 @@
 """Durable workflows for Python: no committed step is ever lost or run twice in the record."""
 
+from holdfast.core.checkpoints import CheckpointStore, get_checkpoint_store, register_checkpoint_store
 from holdfast.core.context import StepContext, interrupt, step_context
 from holdfast.core.embedding import Embedded as _Embedded
 from holdfast.core.embedding import install as _install_embedded
@@ -65,6 +66,7 @@ __all__ = [
     "Cancelled",
     "ChainConfig",
     "CheckpointConfig",
+    "CheckpointStore",
     "ConditionalConfig",
     "DefinitionError",
     "Engine",
@@ -98,6 +100,7 @@ __all__ = [
     "StreamingObserver",
     "WorkflowNotFound",
     "__version__",
+    "get_checkpoint_store",
     "get_observer",
     "get_workflow",
     "interrupt",
@@ -106,6 +109,7 @@ __all__ = [
     "process_conditional",
     "process_parallel",
     "register",
+    "register_checkpoint_store",
     "register_observer",
     "register_type",
     "step_context",

@@ -149,6 +149,7 @@ class Run:
     events = _stream(handles.Run.events)
     stages = _value(handles.Run.stages)
     decisions = _value(handles.Run.decisions)
+    checkpoints = _value(handles.Run.checkpoints)
     journal = _value(handles.Run.journal)
     state = _value(handles.Run.state)
     interrupts = _value(handles.Run.interrupts)
@@ -219,6 +220,7 @@ class Engine:
     events = _stream(asynchronous.Engine.events)
     stages = _value(asynchronous.Engine.stages)
     decisions = _value(asynchronous.Engine.decisions)
+    checkpoints = _value(asynchronous.Engine.checkpoints)
     journal = _value(asynchronous.Engine.journal)
     state = _value(asynchronous.Engine.state)
     interrupts = _value(asynchronous.Engine.interrupts)
@@ -254,6 +256,8 @@ class Embedded:
         except RunFailed as error:
             error.fix = "Mend the cause, then go on from there: graph.resume(error.run_id)"
             raise
+        finally:
+            await self._of.settle()
         await self._of.store.delete(run.id, tombstone=False)  # nobody can ask for it again
         self._of.registry.remove(run.workflow)
         return result

@@ -447,9 +447,13 @@ class Engine(Travelling):
             status = answer.status.value if answer.status else "unknown"
             raise InvalidStatus(f"run {run!r} is {status}; {what}", fix=fix)
 
+    async def settle(self, timeout: float | timedelta = 5) -> None:
+        """Wait until the checkpoint stores have what is committed, at most for `timeout`."""
+        await self._open.checkpoints.settle(seconds(timeout))
+
     def lag(self) -> dict[str, int]:
-        """Return for each observer how many commits it is behind."""
-        return self._open.observers.lag()
+        """Return for each observer, and each checkpoint store, how many commits it is behind."""
+        return self._open.observers.lag() | self._open.checkpoints.lag()
 
 
 def _given(secrets: object) -> Secrets:

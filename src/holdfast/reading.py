@@ -12,10 +12,12 @@ import msgspec
 
 from holdfast.core.audit import decisions as audit_decisions
 from holdfast.core.audit import stages as audit_stages
+from holdfast.core.checkpoints import checkpointing_of
+from holdfast.core.checkpoints import checkpoints as audit_checkpoints
 from holdfast.core.events import events_of, reader
 from holdfast.errors import PayloadRejected, RunCancelled, RunFailed, RunNotFound, RunTimedOut
 from holdfast.model import facts
-from holdfast.model.audit import Decision, Stage
+from holdfast.model.audit import Checkpoint, Decision, Stage
 from holdfast.model.checks import DURATION, POSITION, TEXT, TEXTS, WORDS, Kind, argument, instance_of
 from holdfast.model.event import RunEvent
 from holdfast.model.ids import Instant, RunId, check_run_id, instant, moment, seconds
@@ -269,6 +271,15 @@ class Reading(ABC):
     async def decisions(self, id: RunId) -> list[Decision]:
         """Return every edge that was tried, with its outcome and reason."""
         return audit_decisions(await self._all(await self._row(id)))
+
+    async def checkpoints(self, id: RunId) -> list[Checkpoint]:
+        """Return the positions at which rounds had ended, with their nodes; `state(id, at=position)` tells the rest.
+
+        The workflow's `CheckpointConfig.interval` says which are listed, where the workflow is registered.
+        """
+        row = await self._row(id)
+        settings = checkpointing_of(self.registry.find(row.workflow))
+        return list(audit_checkpoints(await self._all(row), settings))
 
     async def journal(self, id: RunId) -> list[dict[str, Any]]:
         """Return the facts in order, as plain dicts with their positions."""

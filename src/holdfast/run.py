@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
-from holdfast.model.audit import Decision, Interrupt, RunDiff, Stage
+from holdfast.model.audit import Checkpoint, Decision, Interrupt, RunDiff, Stage
 from holdfast.model.event import RunEvent
 from holdfast.model.facts import ErrorInfo
 from holdfast.model.ids import Instant, RunId, WorkerId, moment
@@ -140,6 +140,10 @@ class Run:
     async def decisions(self) -> list[Decision]:
         """Return every edge that was tried, with its outcome and reason."""
         return await self._engine.decisions(self.id)
+
+    async def checkpoints(self) -> list[Checkpoint]:
+        """Return the positions at which its rounds had ended, with their nodes."""
+        return await self._engine.checkpoints(self.id)
 
     async def journal(self) -> list[dict[str, Any]]:
         """Return the facts in order, as plain dicts with their positions."""

@@ -1,4 +1,4 @@
-"""What people audit a run by: its stages with every attempt, and its decisions with every edge that was tried."""
+"""What people audit a run by: stages with every attempt, decisions with every edge that was tried, checkpoints."""
 
 from __future__ import annotations
 
@@ -133,6 +133,25 @@ class RunDiff:
     def to_dict(self) -> dict[str, Any]:
         """Return the differences as values that JSON knows."""
         return _shown(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A position at which a round had ended; `state(at=position)` is what its nodes made. Round 0 is the beginning."""
+
+    position: int
+    nodes: tuple[str, ...]
+    round: int
+    at: datetime
+
+    @property
+    def node(self) -> str:
+        """The round's node; several are told in the order in which they were scheduled."""
+        return ", ".join(self.nodes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the checkpoint as values that JSON knows."""
+        return {"node": self.node} | _shown(self)
 
 
 def error_data(error: ErrorInfo) -> dict[str, Any]:

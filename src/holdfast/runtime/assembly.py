@@ -19,6 +19,7 @@ from holdfast.model.commit import Commit, Committed, Conflict
 from holdfast.model.ids import RunId
 from holdfast.model.run import RunRow
 from holdfast.model.secrets import Secrets
+from holdfast.runtime.checkpoints import Checkpoints
 from holdfast.runtime.clock import Clock
 from holdfast.runtime.committer import Committer
 from holdfast.runtime.driver import Driver
@@ -78,6 +79,9 @@ class Assembly:
                 host=host,
             )
         self.observers = Observers(self.feed, store, worker_id, observers, host.threads("holdfast-observer"))
+        self.checkpoints = Checkpoints(
+            self.feed, store, worker_id, services, workflows, host.threads("holdfast-checkpoint")
+        )
         self._pulse = Pulse(store, self._beat)
         self._loop = asyncio.get_running_loop()
         self._listing: asyncio.Task[None] | None = None
@@ -86,6 +90,7 @@ class Assembly:
     async def open(self) -> None:
         """Start what runs by itself."""
         self.observers.start()
+        self._follow()
         if self.worker is not None:
             await self.worker.open()
         self._pulse.start()
@@ -100,7 +105,7 @@ class Assembly:
         if self.worker is not None:
             await self.worker.close(grace)
         self._executor.close()
-        await self.observers.close(min(grace, 5))
+        await asyncio.gather(self.observers.close(min(grace, 5)), self.checkpoints.close(min(grace, 5)))
         self.feed.nudge()
 
     def _beat(self) -> None:
@@ -116,7 +121,12 @@ class Assembly:
         """List the workflows anew, from any thread: one was registered."""
         self._loop.call_soon_threadsafe(self._list)
 
+    def _follow(self) -> None:
+        for workflow in self._workflows().values():
+            self.checkpoints.follow(workflow)
+
     def _list(self) -> None:
+        self._follow()
         if self.worker is not None and (self._listing is None or self._listing.done()):
             self._listing = self._loop.create_task(self.worker.registered())
 
@@ -130,6 +140,7 @@ class Assembly:
     ) -> RunRow | None:
         """Commit a new run and drive it here when there is a slot; None when its id is taken."""
         worker = self.worker
+        self.checkpoints.follow(workflow)
         here = (
             worker is not None
             and (

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from holdfast.core.checkpoints import Checkpointing, CheckpointStore, check_store
 from holdfast.core.embedding import embedded
 from holdfast.core.program import END, START
 from holdfast.core.retries import RetryPolicy
@@ -66,15 +67,23 @@ class StateGraph:
         schema: Any = None,
         config: GraphConfig | None = None,
         *,
+        checkpoint_store: CheckpointStore | None = None,
         version: str = "",
         description: str = "",
     ) -> None:
-        """Make an empty graph; `schema` types the state and declares reducers."""
+        """Make an empty graph; `schema` types the state and declares reducers.
+
+        A `checkpoint_store` is used as it is, without the registry. Raises DefinitionError for an unknown store's name.
+        """
         given = {"name": name, "config": config, "version": version, "description": description}
         for field, value in given.items():
             setting("StateGraph", field, value, _KINDS[field])
         self.config: Final = DEFAULT.merge(config) if config is not None else DEFAULT
         self.name = name or self.config.name or ""
+        if checkpoint_store is not None:
+            check_store(checkpoint_store)
+        self.checkpointing: Final = checkpointing_in(self.config, checkpoint_store)
+        self.checkpointing.target()
         self.version = version
         self.description = description
         self.schema: Schema | None = None if schema is None else read_schema(schema)
@@ -301,6 +310,14 @@ def _step(given: Step) -> tuple[str, Callable[..., Any] | None]:
     raise DefinitionError(
         f"a sequence has no place for {given!r:.80}",
         fix="Give names of nodes, functions with a name, or pairs of a name and a function.",
+    )
+
+
+def checkpointing_in(config: GraphConfig, store: CheckpointStore | None = None) -> Checkpointing:
+    """Return how a graph with these settings is checkpointed; a given store wins over a named one."""
+    settings = config.checkpoint
+    return Checkpointing(
+        settings.store if store is None else store, settings.interval, preserve=settings.preserve
     )
 
 

@@ -71,7 +71,10 @@ class Config:
 
 
 class CheckpointConfig(Config):
-    """Which positions are listed as checkpoints: every `interval` rounds, kept after the end with `preserve`."""
+    """Which positions are listed as checkpoints: every `interval` rounds, none for 0.
+
+    A `store` is fed with them, by its name in the registry; it keeps the last after the run with `preserve`.
+    """
 
     store: str | None
     interval: int

@@ -7,6 +7,7 @@ from datetime import timedelta
 from itertools import count
 from typing import Any, Final, Protocol
 
+from holdfast.core.checkpoints import Checkpointing
 from holdfast.core.embedding import embedded
 from holdfast.core.work import Blobs
 from holdfast.errors import DefinitionError
@@ -14,8 +15,8 @@ from holdfast.model.checks import DURATION, PRIORITY, TEXT, WORDS, instance_of, 
 from holdfast.model.ids import seconds
 from holdfast.model.schema import Params, read_params
 from holdfast.model.state import State
-from holdfast.patterns.graph.builder import StateGraph
-from holdfast.patterns.graph.configs import GraphConfig
+from holdfast.patterns.graph.builder import StateGraph, checkpointing_in
+from holdfast.patterns.graph.configs import DEFAULT, GraphConfig
 from holdfast.patterns.graph.program import GraphProgram
 
 _KINDS: Final = {
@@ -52,8 +53,12 @@ class GraphWorkflow:
         priority: int = 0,
         timeout: float | timedelta | None = None,
         shape: str = "",
+        checkpointing: Checkpointing | None = None,
     ) -> None:
-        """Keep the factory and what every run's graph begins with; `shape` is the hash of a graph that is given."""
+        """Keep the factory and what every run's graph begins with.
+
+        `shape` is the hash of a graph that is given, `checkpointing` what that graph says.
+        """
         if not callable(factory):
             raise DefinitionError(
                 f"workflow {name!r}: {factory!r} is not callable", fix="Give a workflow factory."
@@ -69,6 +74,7 @@ class GraphWorkflow:
         self.queue: Final = queue
         self.priority: Final = priority
         self.timeout: Final = None if timeout is None else seconds(timeout)
+        self.checkpointing: Final = checkpointing or checkpointing_in(DEFAULT.merge(config or DEFAULT))
         self._schema = schema
         self._config = config
         self._given_params = params
@@ -89,6 +95,7 @@ class GraphWorkflow:
             priority=self.priority,
             timeout=self.timeout,
             shape=self.shape,
+            checkpointing=self.checkpointing,
         )
 
     def check(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,6 +159,7 @@ def from_graph(graph: StateGraph, name: str | None = None, description: str = ""
         config=graph.config,
         version=graph.version,
         shape=graph.hash,
+        checkpointing=graph.checkpointing,
     )
 
 
