@@ -15,7 +15,9 @@ from holdfast.core.audit import stages as audit_stages
 from holdfast.core.checkpoints import checkpointing_of
 from holdfast.core.checkpoints import checkpoints as audit_checkpoints
 from holdfast.core.events import events_of, reader
-from holdfast.errors import PayloadRejected, RunCancelled, RunFailed, RunNotFound, RunTimedOut
+from holdfast.core.picture.shape import Picture
+from holdfast.core.picture.trace import laid_over, traced
+from holdfast.errors import PayloadRejected, RequestError, RunCancelled, RunFailed, RunNotFound, RunTimedOut
 from holdfast.model import facts
 from holdfast.model.audit import Checkpoint, Decision, Stage
 from holdfast.model.checks import DURATION, POSITION, TEXT, TEXTS, WORDS, Kind, argument, instance_of
@@ -26,7 +28,7 @@ from holdfast.registry import Registry
 from holdfast.run import Page, Run, WorkerInfo, WorkflowInfo
 from holdfast.runtime.assembly import Assembly
 from holdfast.runtime.host import Host
-from holdfast.runtime.loading import Loaded, load_run
+from holdfast.runtime.loading import Loaded, load_run, params_of
 from holdfast.services import Runtime
 from holdfast.store.open import is_in_memory
 from holdfast.store.port import RunQuery, Store, WorkerRow
@@ -280,6 +282,19 @@ class Reading(ABC):
         row = await self._row(id)
         settings = checkpointing_of(self.registry.find(row.workflow))
         return list(audit_checkpoints(await self._all(row), settings))
+
+    async def picture(self, id: RunId) -> Picture:
+        """Return the run's graph with the run's path over it, for `holdfast.core.picture` to draw.
+
+        Needs the workflow to be registered here. Raises RequestError when it has no picture.
+        """
+        row = await self._row(id)
+        workflow = self.registry.get(row.workflow)
+        made = getattr(workflow, "picture", None)
+        if made is None:
+            raise RequestError(f"{row.workflow} is no graph", fix="Only graphs have a picture.")
+        picture: Picture = made(self.runtime, workflow.check(params_of(row)))
+        return laid_over(picture, traced(await self.stages(id), await self.decisions(id)))
 
     async def journal(self, id: RunId) -> list[dict[str, Any]]:
         """Return the facts in order, as plain dicts with their positions."""

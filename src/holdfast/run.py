@@ -145,6 +145,19 @@ class Run:
         """Return the positions at which its rounds had ended, with their nodes."""
         return await self._engine.checkpoints(self.id)
 
+    async def _drawn(self, format: str) -> str:
+        from holdfast.core.picture.drawing import drawn  # noqa: PLC0415 - only for pictures
+
+        return drawn(await self._engine.picture(self.id), format)
+
+    async def to_mermaid(self) -> str:
+        """Return its graph with its path over it as Mermaid text: counts, durations, failures, in colours."""
+        return await self._drawn("mermaid")
+
+    async def to_svg(self) -> str:
+        """Return its graph with its path over it as an SVG document."""
+        return await self._drawn("svg")
+
     async def journal(self) -> list[dict[str, Any]]:
         """Return the facts in order, as plain dicts with their positions."""
         return await self._engine.journal(self.id)

@@ -30,6 +30,7 @@ NEWS: Final = ("·", "bright_black")
 SIGNAL: Final = ("»", "blue")
 
 _PLAIN = dict(zip("○●◷↻‖✓✗⊘→↛·»…├└│─█░", "o*~@=+x->/.>.|`|-#.", strict=True))
+_PLAIN |= dict(zip("┌┐┘┤┬┴┼╴╵╶╷▲▼↺", "+++|+++-|-|^v@", strict=True))
 _PLAIN |= {TIMES: "x", **dict.fromkeys(SPINNER, "*")}
 
 

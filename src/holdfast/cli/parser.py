@@ -168,7 +168,13 @@ def _reason(add: Add) -> None:
 
 def _graph(add: Add) -> None:
     _workflow(add)
-    add("--format", choices=("mermaid", "dot"), default="mermaid", help="mermaid (default) or dot")
+    add(
+        "--format",
+        choices=("mermaid", "dot", "svg", "ascii"),
+        default="mermaid",
+        help="mermaid (default), dot, svg or ascii",
+    )
+    add("--run", metavar="RUN", help="lay the path of this run over it: counts, durations, failures")
 
 
 def _delete(add: Add) -> None:
@@ -348,7 +354,10 @@ COMMANDS: Final[dict[str, Sequence[Command]]] = {
             "drawing:graph",
             "a workflow's picture",
             _graph,
-            ["graph flows.py:checkout", "graph flows.py:checkout --format dot | dot -Tsvg > checkout.svg"],
+            [
+                "graph flows.py:checkout --format ascii",
+                "graph flows.py:checkout --run order-7 --format svg > order-7.svg",
+            ],
         ),
     ),
     "workers": (

@@ -247,6 +247,33 @@ def test_a_graph_is_text_for_mermaid_or_graphviz(call: Call) -> None:
     assert effects() == []
 
 
+def test_a_graph_is_drawn_for_a_terminal_and_for_a_browser(call: Call) -> None:
+    assert "│ second" in call("graph", "flows:slow", "--format", "ascii").out
+    assert call("graph", "flows:slow", "--format", "svg").out.startswith("<svg ")
+
+
+def test_the_path_of_a_run_lies_over_its_graph(call: Call) -> None:
+    call("run", "flows:wide", "--id", "wide-1", "--param", "n=3")
+    picture = call("graph", "flows:wide", "--run", "wide-1", "--format", "ascii").out
+    assert "✓ item" in picture
+    assert "3× " in picture  # noqa: RUF001
+    assert "○ never" in picture
+    assert "not reached" in picture
+    assert "class n2,legend_idle idle" in call("graph", "flows:wide", "--run", "wide-1").out
+    document = call("graph", "flows:wide", "--run", "wide-1", "--json").document
+    assert document["visits"]["item"]["count"] == 3
+    assert {"from": "START", "to": "item", "count": 3} in document["taken"]
+
+
+def test_the_path_of_another_workflows_run_is_refused(call: Call) -> None:
+    call("run", "flows:wide", "--id", "wide-1", "--param", "n=3")
+    done = call("graph", "flows:slow", "--run", "wide-1")
+    assert done.code == 2
+    assert "run wide-1 is of wide, not of slow" in done.err
+    assert call("graph", "flows:wide", "--run", "nowhere").code == 3
+    assert call("graph", "flows:wide", "--run", "wide-1", "--param", "n=3").code == 2
+
+
 def test_a_graph_that_needs_params_says_so(call: Call) -> None:
     done = call("graph", "flows:wide")
     assert done.code == 2

@@ -1,28 +1,68 @@
-"""`graph`: a workflow's picture as text for Mermaid or Graphviz."""
+"""`graph`: a workflow's picture for a terminal, a browser, Mermaid or Graphviz; with a run, that run's path over it."""
 
 from __future__ import annotations
 
+import asyncio
 from argparse import Namespace
+from typing import Any
 
+from holdfast.cli.access import client, find_run
 from holdfast.cli.arguments import params_of
 from holdfast.cli.failures import DONE, UsageError
 from holdfast.cli.loading import App
+from holdfast.cli.marks import MARKS
 from holdfast.cli.output import Output
+from holdfast.core.picture.drawing import drawn
+from holdfast.core.picture.shape import Picture, Tone
+from holdfast.core.picture.terminal import rows
+from holdfast.core.picture.trace import laid_over, traced
 from holdfast.errors import DefinitionError
+from holdfast.patterns.graph.builder import StateGraph
 from holdfast.patterns.graph.factory import GraphWorkflow
 from holdfast.services import Runtime
 
 
 def graph(args: Namespace, out: Output) -> int:
-    """Print the graph that a workflow's runs have with these params."""
+    """Print the graph that a workflow's runs have with these params, or the path of a run over its graph."""
     params = params_of(args.param, args.params)
     with out.clean():
         app = App(args.workflow)
         workflow = app.workflow()
         if not isinstance(workflow, GraphWorkflow):
             raise UsageError(f"{workflow.name} is no graph", fix="Only state graphs have a picture.")
+    if args.run is not None:
+        if params:
+            raise UsageError("a run has its params", fix="Leave --param and --params out with --run.")
+        return asyncio.run(_path(args, out, app, workflow))
+    built = _built(out, app, workflow, params)
+    if out.json:
+        out.document(built.to_dict())
+    else:
+        _show(built.picture(), args.format, out)
+    return DONE
+
+
+async def _path(args: Namespace, out: Output, app: App, workflow: GraphWorkflow) -> int:
+    async with client(args.url, app.registry) as engine:
+        run = await find_run(engine, args.run, out)
+        if run.workflow != workflow.name:
+            raise UsageError(
+                f"run {run.id} is of {run.workflow}, not of {workflow.name}", fix="Name the run's workflow."
+            )
+        built = _built(out, app, workflow, run.params)
+        trace = traced(await run.stages(), await run.decisions())
+    if out.json:
+        taken = [{"from": source, "to": target, "count": n} for (source, target), n in trace.taken.items()]
+        out.document({**built.to_dict(), "visits": trace.visits, "taken": taken})
+    else:
+        _show(laid_over(built.picture(), trace), args.format, out)
+    return DONE
+
+
+def _built(out: Output, app: App, workflow: GraphWorkflow, params: dict[str, Any]) -> StateGraph:
+    with out.clean():
         try:
-            built, _ = workflow.graph(app.runtime or Runtime(), workflow.check(params))
+            return workflow.graph(app.runtime or Runtime(), workflow.check(params))[0]
         except DefinitionError:
             raise
         except Exception as error:
@@ -30,8 +70,15 @@ def graph(args: Namespace, out: Output) -> int:
                 f"the factory of {workflow.name} cannot build its graph: {type(error).__name__}: {error}",
                 fix="Give the params it needs: --param NAME=VALUE.",
             ) from error
-    if out.json:
-        out.document(built.to_dict())
-    else:
-        out.say(built.to_dot() if args.format == "dot" else built.to_mermaid().rstrip("\n"))
-    return DONE
+
+
+def _show(picture: Picture, format: str, out: Output) -> None:
+    if format != "ascii":
+        out.say(drawn(picture, format).rstrip("\n"))
+        return
+    for row in rows(picture):
+        out.say(*((text, _style(tone)) for text, tone in row))
+
+
+def _style(tone: Tone) -> str:
+    return MARKS["scheduled" if tone == "idle" else tone][1] if tone else ""

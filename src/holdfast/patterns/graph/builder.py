@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property, lru_cache
 from itertools import pairwise
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -21,6 +21,9 @@ from holdfast.model.schema import Schema, read_schema
 from holdfast.patterns.graph.configs import DEFAULT, GraphConfig
 from holdfast.patterns.graph.edges import Edge, Predicate, Router, check_edge, predicate_name, router_of
 from holdfast.patterns.graph.nodes import Node
+
+if TYPE_CHECKING:
+    from holdfast.core.picture.shape import Picture
 
 _RESERVED: Final = ("timer:", "signal:")
 """How the ids of waits begin; a reader tells them from stages by that."""
@@ -266,17 +269,32 @@ class StateGraph:
         reducers = tuple(sorted(self.schema.reducers)) if self.schema else ()
         return (self.name, tuple(self.nodes), tuple(edges), tuple(routers), tuple(joins), reducers)
 
+    def picture(self) -> Picture:
+        """Return what a picture of the graph shows, for `holdfast.core.picture` to draw."""
+        from holdfast.patterns.graph.drawing import picture  # noqa: PLC0415 - only for pictures
+
+        return picture(self)
+
+    def _drawn(self, format: str) -> str:
+        from holdfast.core.picture.drawing import drawn  # noqa: PLC0415 - only for pictures
+
+        return drawn(self.picture(), format)
+
     def to_mermaid(self) -> str:
         """Return the graph as Mermaid text."""
-        from holdfast.patterns.graph.drawing import mermaid  # noqa: PLC0415 - only for pictures
-
-        return mermaid(self)
+        return self._drawn("mermaid")
 
     def to_dot(self) -> str:
         """Return the graph in Graphviz's DOT language."""
-        from holdfast.patterns.graph.drawing import dot  # noqa: PLC0415 - only for pictures
+        return self._drawn("dot")
 
-        return dot(self)
+    def to_svg(self) -> str:
+        """Return the graph as an SVG document."""
+        return self._drawn("svg")
+
+    def to_ascii(self) -> str:
+        """Return the graph as text, drawn with lines."""
+        return self._drawn("ascii")
 
     def execute(self, state: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Run the graph in memory to its end and return the final state; waits, also in a notebook.

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 
 from holdfast.core.checkpoints import Checkpointing
 from holdfast.core.embedding import embedded
+from holdfast.core.picture.shape import Picture
 from holdfast.core.work import Blobs
 from holdfast.errors import DefinitionError
 from holdfast.model.checks import DURATION, PRIORITY, TEXT, WORDS, instance_of, setting
@@ -120,6 +121,10 @@ class GraphWorkflow:
             graph.validate()
             self._sound.add(graph.hash)
         return graph, first
+
+    def picture(self, services: Any, params: dict[str, Any]) -> Picture:
+        """Return what a picture of a run's graph shows; raises what `graph` raises."""
+        return self.graph(services, params)[0].picture()
 
     def open(self, services: Any, params: dict[str, Any], blobs: Blobs) -> GraphProgram:
         """Return the program of one run; what the factory raises becomes the failure of the step START."""

@@ -1,0 +1,92 @@
+"""A run's path over a graph, folded from its audit: how often each node and way, how long, with how many failures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from holdfast.core.picture.shape import Box, Picture, Tone, Way
+from holdfast.core.program import END, START
+from holdfast.model.audit import Decision, Stage
+from holdfast.model.run import StepStatus
+
+_TONES: Final[dict[StepStatus, Tone]] = {
+    StepStatus.COMPLETED: "completed",
+    StepStatus.FAILED: "failed",
+    StepStatus.CANCELLED: "failed",
+    StepStatus.RUNNING: "running",
+    StepStatus.SCHEDULED: "waiting",
+    StepStatus.RETRYING: "waiting",
+    StepStatus.SUSPENDED: "waiting",
+}
+_WORST_LAST: Final[tuple[Tone, ...]] = ("completed", "waiting", "running", "failed")
+
+_MINUTE: Final = 60.0
+
+
+@dataclass(slots=True)
+class Visits:
+    """What a run made of one node."""
+
+    count: int = 0
+    seconds: float = 0.0
+    failures: int = 0
+    tone: Tone = "completed"
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A run's path: visits by node, and how often each way was taken."""
+
+    visits: dict[str, Visits] = field(default_factory=dict)
+    taken: dict[tuple[str, str], int] = field(default_factory=dict)
+
+
+def traced(stages: Iterable[Stage], decisions: Iterable[Decision]) -> Trace:
+    """Return the path of a run. A node's time is that of all its attempts; its tone the worst of its stages'."""
+    trace = Trace()
+    for stage in stages:
+        visits = trace.visits.setdefault(stage.name, Visits())
+        visits.count += 1
+        visits.seconds += sum(attempt.duration or 0.0 for attempt in stage.attempts)
+        visits.failures += sum(attempt.status is StepStatus.FAILED for attempt in stage.attempts)
+        tone = _TONES.get(stage.status, "waiting")
+        visits.tone = max(visits.tone, tone, key=_WORST_LAST.index)
+    for decision in decisions:
+        if decision.result and decision.to_node is not None:
+            way = (decision.from_node, decision.to_node)
+            trace.taken[way] = trace.taken.get(way, 0) + decision.count
+    return trace
+
+
+def laid_over(picture: Picture, trace: Trace) -> Picture:
+    """Return the picture with a run's path over it."""
+    reached = {node for way in trace.taken for node in way}
+    boxes = tuple(_visited(box, trace.visits.get(box.key), box.key in reached) for box in picture.boxes)
+    return replace(picture, boxes=boxes, ways=tuple(_taken(way, trace) for way in picture.ways))
+
+
+def _visited(box: Box, visits: Visits | None, reached: bool) -> Box:  # noqa: FBT001 - one fact of three about a box
+    if box.key in (START, END):
+        return replace(box, tone="completed" if reached else "idle")
+    if visits is None:
+        return replace(box, tone="idle")
+    times = f"{visits.count}× " if visits.count > 1 else ""  # noqa: RUF001 - the sign for "so many times"
+    failed = f", {visits.failures} failed" if visits.failures else ""
+    return replace(box, tone=visits.tone, note=f"{times}{duration(visits.seconds)}{failed}")
+
+
+def _taken(way: Way, trace: Trace) -> Way:
+    count = trace.taken.get((way.source, way.target), 0)
+    return replace(way, count=count, tone="completed" if count else "idle")
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as people read it: 3 ms, 1.2 s, 4 min 10 s."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms" if seconds >= 0.001 else "under 1 ms"  # noqa: PLR2004 - a millisecond
+    if seconds < _MINUTE:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), int(_MINUTE))
+    return f"{minutes} min {rest} s"
