@@ -15,8 +15,6 @@ from holdfast.core.audit import stages as audit_stages
 from holdfast.core.checkpoints import checkpointing_of
 from holdfast.core.checkpoints import checkpoints as audit_checkpoints
 from holdfast.core.events import events_of, reader
-from holdfast.core.picture.shape import Picture
-from holdfast.core.picture.trace import laid_over, traced
 from holdfast.errors import PayloadRejected, RequestError, RunCancelled, RunFailed, RunNotFound, RunTimedOut
 from holdfast.model import facts
 from holdfast.model.audit import Checkpoint, Decision, Stage
@@ -34,6 +32,7 @@ from holdfast.store.open import is_in_memory
 from holdfast.store.port import RunQuery, Store, WorkerRow
 
 if TYPE_CHECKING:
+    from holdfast.core.picture.shape import Picture
     from holdfast.engine import Engine
 
 ALL: Final = frozenset(RunStatus)
@@ -288,6 +287,8 @@ class Reading(ABC):
 
         Needs the workflow to be registered here. Raises RequestError when it has no picture.
         """
+        from holdfast.core.picture.trace import laid_over, traced  # noqa: PLC0415 - only for pictures
+
         row = await self._row(id)
         workflow = self.registry.get(row.workflow)
         made = getattr(workflow, "picture", None)

@@ -14,11 +14,14 @@ from typing import Annotated, Any, TypedDict
 from holdfast import (
     END,
     START,
+    ChainConfig,
     CheckpointConfig,
+    CheckpointStore,
     Engine,
     GraphConfig,
     MultiObserver,
     Observer,
+    ParallelConfig,
     RetryPolicy,
     Run,
     Runtime,
@@ -26,12 +29,18 @@ from holdfast import (
     State,
     StateGraph,
     StreamingObserver,
+    get_checkpoint_store,
     get_observer,
     get_workflow,
     list_workflows,
+    process_chain,
+    process_conditional,
+    process_parallel,
     register,
+    register_checkpoint_store,
     register_observer,
     step_context,
+    worker_pool,
     workflow_factory,
 )
 from holdfast.blocking import Engine as BlockingEngine
@@ -42,6 +51,7 @@ from holdfast.errors import (
     InvalidStatus,
     InvalidTransition,
     NondeterminismError,
+    ParallelError,
     PayloadRejected,
     RequestError,
     RunCancelled,
@@ -58,6 +68,7 @@ from holdfast.errors import (
     StoreUnavailable,
     WorkflowNotFound,
 )
+from holdfast.predicates import and_, key_equals, key_exists, not_
 
 # State graphs -----------------------------------------------------------------------------------------------
 
@@ -129,6 +140,40 @@ def embedded() -> dict[str, Any]:
     table: Mapping[str, Any] = graph.to_dict()
     print(text, table)
     return graph.execute(State({"n": 1}))
+
+
+def drawn_and_checkpointed(store: CheckpointStore) -> str:
+    register_checkpoint_store("mine", store)
+    same: CheckpointStore = get_checkpoint_store("mine")
+    graph = StateGraph("named", checkpoint_store=same)
+    graph.add_sequence([("first", mapped), silent, asking])
+    graph.add_edge("asking", END, when=and_(key_exists("answer"), not_(key_equals("answer", None))))
+    return graph.to_svg() + graph.to_ascii()
+
+
+async def checkpointed(run: Run) -> tuple[int, str, str]:
+    first = (await run.checkpoints())[0]
+    return first.position, first.node, await run.to_mermaid() + await run.to_svg()
+
+
+# Items ------------------------------------------------------------------------------------------------------
+
+
+async def halved(number: int) -> float:
+    return number / 2
+
+
+async def processed() -> tuple[list[float], list[str], int, str]:
+    config = ParallelConfig(fail_fast=False).merge(ParallelConfig(max_workers=2))
+    try:
+        halves: list[float] = (await process_parallel([1, 2], halved, config)).results
+    except ParallelError as error:
+        raise error.errors[0] from error
+    texts: list[str] = await worker_pool([1, 2], str)
+    total: int = (await process_chain([1, 2], 0, lambda item, state: item + state, ChainConfig())).final
+    way: str = await process_conditional("x", lambda _: "up", {"up": str.upper})
+    await process_parallel(5, halved)  # type: ignore[call-overload]
+    return halves, texts, total, way
 
 
 def states(state: State) -> tuple[str | None, str | None, datetime | None]:

@@ -8,7 +8,7 @@ from typing import Final
 
 from holdfast.core.picture.shape import Box, Picture, Tone, Way
 from holdfast.core.program import END, START
-from holdfast.model.audit import Decision, Stage
+from holdfast.model.audit import Attempt, Decision, Stage
 from holdfast.model.run import StepStatus
 
 _TONES: Final[dict[StepStatus, Tone]] = {
@@ -34,6 +34,13 @@ class Visits:
     failures: int = 0
     tone: Tone = "completed"
 
+    def absorb(self, attempts: tuple[Attempt, ...], tone: Tone) -> None:
+        """Count one more stage."""
+        self.count += 1
+        self.seconds += sum(attempt.duration or 0.0 for attempt in attempts)
+        self.failures += sum(attempt.status is StepStatus.FAILED for attempt in attempts)
+        self.tone = max(self.tone, tone, key=_WORST_LAST.index)
+
 
 @dataclass(frozen=True, slots=True)
 class Trace:
@@ -48,11 +55,8 @@ def traced(stages: Iterable[Stage], decisions: Iterable[Decision]) -> Trace:
     trace = Trace()
     for stage in stages:
         visits = trace.visits.setdefault(stage.name, Visits())
-        visits.count += 1
-        visits.seconds += sum(attempt.duration or 0.0 for attempt in stage.attempts)
-        visits.failures += sum(attempt.status is StepStatus.FAILED for attempt in stage.attempts)
-        tone = _TONES.get(stage.status, "waiting")
-        visits.tone = max(visits.tone, tone, key=_WORST_LAST.index)
+        tone: Tone = _TONES.get(stage.status, "waiting")
+        visits.absorb(stage.attempts, tone)
     for decision in decisions:
         if decision.result and decision.to_node is not None:
             way = (decision.from_node, decision.to_node)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from itertools import count
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from holdfast.core.checkpoints import Checkpointing
 from holdfast.core.embedding import embedded
-from holdfast.core.picture.shape import Picture
 from holdfast.core.work import Blobs
 from holdfast.errors import DefinitionError
 from holdfast.model.checks import DURATION, PRIORITY, TEXT, WORDS, instance_of, setting
@@ -19,6 +18,9 @@ from holdfast.model.state import State
 from holdfast.patterns.graph.builder import StateGraph, checkpointing_in
 from holdfast.patterns.graph.configs import DEFAULT, GraphConfig
 from holdfast.patterns.graph.program import GraphProgram
+
+if TYPE_CHECKING:
+    from holdfast.core.picture.shape import Picture
 
 _KINDS: Final = {
     "description": WORDS,
