@@ -23,6 +23,7 @@ from holdfast import (
 from holdfast.errors import ChainError, ConditionalError, DefinitionError, ParallelError
 from holdfast.model.event import RunEvent
 from holdfast.processing import ParallelResult
+from holdfast.runtime import observers
 from tests.graphs import PATIENCE, Gate, until
 
 Fn = Callable[..., Any]
@@ -356,6 +357,12 @@ class Seen(Observer):
     @property
     def types(self) -> list[str]:
         return [event.type for event in self.events]
+
+
+@pytest.fixture(autouse=True)
+def _own_observers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names that a test gives are those of no other test."""
+    monkeypatch.setattr(observers, "_registry", dict(observers._registry))
 
 
 @pytest.fixture

@@ -105,7 +105,8 @@ def test_the_memory_store() -> None:
         store.load("r")
 
 
-def test_stores_have_names() -> None:
+def test_stores_have_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdfast.core.checkpoints._stores", {"memory": MemoryCheckpointStore()})
     assert isinstance(get_checkpoint_store("memory"), MemoryCheckpointStore)
     mine = MemoryCheckpointStore()
     register_checkpoint_store("mine", mine)
