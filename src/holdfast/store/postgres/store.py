@@ -274,8 +274,7 @@ class PostgresStore:
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:
             pause = min(left, self._pause * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
-            rung = await self._open_bell().rest(pause)
-            if await self._look() or rung:
+            if await self._open_bell().rest(pause) or await self._look():
                 self._pause = BUSY_POLL
                 return True
             self._pause = min(self._pause * 1.5, LAST_POLL)
