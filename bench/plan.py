@@ -59,7 +59,7 @@ POSTGRES = Kernel(
 KERNELS = (SQLITE, POSTGRES)
 GROUPS = ("kernel", "postgres", "queue", "claims", "fanout", "state", "reload", "waiting", "imports")
 
-QUEUE_ENGINES = {"holdfast": 10_000, "procrastinate": 4_000, "pgqueuer": 10_000, "dbos": 1_500}
+QUEUE_ENGINES = {"holdfast": 10_000, "procrastinate": 2_000, "pgqueuer": 10_000, "dbos": 1_500}
 """How many jobs each gets: what takes a few seconds. Rates are compared, and all are steady by then."""
 
 LATENCY_JOBS = {"holdfast": 100, "procrastinate": 100, "pgqueuer": 100, "dbos": 30}
