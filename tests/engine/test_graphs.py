@@ -16,6 +16,7 @@ import pytest
 from holdfast import (
     END,
     START,
+    DefinitionError,
     Engine,
     GraphConfig,
     RunFailed,
@@ -486,3 +487,34 @@ async def test_the_step_is_the_second_parameter(engine: Engine) -> None:
     (step,) = seen
     assert (step.run_id, step.name, step.attempt) == (run.id, "node", 1)
     assert step.idempotency_key.startswith(run.id)
+
+
+async def test_a_deferred_node_runs_once_after_branches_of_unequal_length(engine: Engine) -> None:
+    ran: list[str] = []
+
+    def node(name: str) -> Any:
+        return lambda _: ran.append(name)
+
+    graph = StateGraph("defers")
+    for name in ("long", "longer", "longest", "short"):
+        graph.add_node(name, node(name))
+    graph.add_node("last", node("last"), defer=True)
+    graph.add_edge(START, "long").add_edge(START, "short")
+    graph.add_sequence(["long", "longer", "longest", "last"]).add_edge("short", "last").add_edge("last", END)
+    await engine.execute(graph)
+    assert ran.count("last") == 1
+    assert ran[-1] == "last"
+
+
+async def test_a_deferred_node_is_run_though_all_others_have_ended_the_run(engine: Engine) -> None:
+    ran: list[str] = []
+    graph = StateGraph("defers").add_node("work", lambda _: ran.append("work"))
+    graph.add_node("clean", lambda _: ran.append("clean"), defer=True)
+    graph.add_edge(START, "work").add_edge(START, "clean").add_edge("work", END).add_edge("clean", END)
+    await engine.execute(graph)
+    assert ran == ["work", "clean"]
+
+
+def test_whether_a_node_is_deferred_is_yes_or_no() -> None:
+    with pytest.raises(DefinitionError, match="defer"):
+        StateGraph("defers").add_node("work", lambda _: None, defer="yes")  # type: ignore[arg-type]

@@ -29,9 +29,10 @@ def expected(plan: Plan, *, mended: bool = True) -> Completed | Failed:
     order = {node.name: index for index, node in enumerate(plan.nodes)}
     state, ended, ran, rounds = dict(FIRST), [START], 0, 0
     arrived: dict[int, set[str]] = {}
+    deferred: list[str] = []
     while True:
         wanted = _chosen(plan, state, ended, arrived)
-        items = [item for item in wanted if item[0] != END]
+        items = _undeferred(plan, [item for item in wanted if item[0] != END], deferred)
         if not items:
             return Completed(state, ran) if wanted else Failed("edge_failed")
         items.sort(key=lambda item: order[item[0]])
@@ -48,6 +49,19 @@ def expected(plan: Plan, *, mended: bool = True) -> Completed | Failed:
             return Failed("write_conflict")
         state = merged
         ended = list(dict.fromkeys(name for name, _ in items))
+
+
+def _undeferred(plan: Plan, items: list[Item], deferred: list[str]) -> list[Item]:
+    """What runs now; what waits until nothing else is wanted is kept in `deferred`."""
+    for name, _ in items:
+        if plan.node(name).defer and name not in deferred:
+            deferred.append(name)
+    others = [item for item in items if not plan.node(item[0]).defer]
+    if others or not deferred:
+        return others
+    now: list[Item] = [(name, None) for name in deferred]
+    deferred.clear()
+    return now
 
 
 def _merged(plan: Plan, state: dict[str, Any], items: list[Item]) -> dict[str, Any] | None:

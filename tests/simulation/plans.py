@@ -111,6 +111,7 @@ class NodePlan:
     removes: str = ""
     calls: int = 0
     asks: bool = False
+    defer: bool = False
     patience: float | None = None
 
     @property
@@ -154,7 +155,8 @@ def build(plan: Plan, name: str, effects: Effects) -> StateGraph:
     """The plan as a graph whose nodes tell `effects` what they do."""
     graph = StateGraph(name, schema(plan), GraphConfig(max_iterations=plan.max_iterations))
     for node in plan.nodes:
-        graph.add_node(node.name, effects.node(node), retry=node.retry, timeout=node.timeout)
+        options: dict[str, Any] = {"retry": node.retry, "timeout": node.timeout, "defer": node.defer}
+        graph.add_node(node.name, effects.node(node), **options)
     for source, target, when in plan.edges:
         graph.add_edge(source, target, when=when)
     for source, router, targets in plan.routers:
@@ -250,6 +252,7 @@ class Planner:
             self.plan.joins.append((tuple(ends), last))
         else:
             self.plan.edges += [(end, last, None) for end in ends]
+            self.plan.node(last).defer = self.random.random() < 0.5
         return entry, last
 
     def _conditional(self) -> tuple[str, str]:

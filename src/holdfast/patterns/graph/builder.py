@@ -105,16 +105,18 @@ class StateGraph:
         retry: RetryPolicy | None = None,
         timeout: float | timedelta | None = None,
         heartbeat_timeout: float | timedelta | None = None,
+        defer: bool = False,
     ) -> StateGraph:
         """Add a node: a plain or async function of `(state)` or `(state, step)`.
 
         It returns a new State, a mapping of changed keys, or None. `timeout` bounds one attempt;
-        one that calls neither `step.heartbeat` nor `step.progress` for `heartbeat_timeout` has failed.
+        one that calls neither `step.heartbeat` nor `step.progress` for `heartbeat_timeout` has failed. A node with
+        `defer` waits until no other node is wanted, and runs once, however often it was reached until then.
         """
         _check_name(setting("add_node", "name", name, WORDS))
         if name in self.nodes:
             raise DefinitionError(f"node {name!r} is there already", fix="Give each node a name of its own.")
-        self.nodes[name] = Node(name, fn, len(self.nodes), retry, timeout, heartbeat_timeout)
+        self.nodes[name] = Node(name, fn, len(self.nodes), retry, timeout, heartbeat_timeout, defer=defer)
         return self
 
     def add_edge(
@@ -267,7 +269,8 @@ class StateGraph:
         ]
         joins = [(j.key,) for j in self.joins]
         reducers = tuple(sorted(self.schema.reducers)) if self.schema else ()
-        return (self.name, tuple(self.nodes), tuple(edges), tuple(routers), tuple(joins), reducers)
+        nodes = tuple((name, "deferred") if node.defer else name for name, node in self.nodes.items())
+        return (self.name, nodes, tuple(edges), tuple(routers), tuple(joins), reducers)
 
     def picture(self) -> Picture:
         """Return what a picture of the graph shows, for `holdfast.core.picture` to draw."""

@@ -15,7 +15,7 @@ from holdfast.core.context import StepContext
 from holdfast.core.retries import RetryPolicy
 from holdfast.core.work import Outcome
 from holdfast.errors import DefinitionError, PayloadRejected
-from holdfast.model.checks import LIMIT, instance_of, setting
+from holdfast.model.checks import FLAG, LIMIT, instance_of, setting
 from holdfast.model.ids import seconds
 from holdfast.model.schema import Schema
 from holdfast.model.secrets import Secrets
@@ -30,6 +30,7 @@ class Node:
     """A named function of a graph: `(state)` or `(state, step)`, plain or async, with its policies."""
 
     __slots__ = (
+        "defer",
         "fn",
         "heartbeat_timeout",
         "is_async",
@@ -49,6 +50,8 @@ class Node:
         retry: RetryPolicy | None,
         timeout: float | timedelta | None,
         heartbeat_timeout: float | timedelta | None = None,
+        *,
+        defer: bool = False,
     ) -> None:
         """Read the function's signature once; refuse what cannot be a node."""
         if not callable(fn):
@@ -58,6 +61,7 @@ class Node:
         setting(self.where, "retry", retry, _RETRY)
         setting(self.where, "timeout", timeout, _LIMIT)
         setting(self.where, "heartbeat_timeout", heartbeat_timeout, _LIMIT)
+        self.defer = setting(self.where, "defer", defer, FLAG)
         self.fn = fn
         self.order = order
         self.retry = retry

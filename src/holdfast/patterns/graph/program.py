@@ -8,7 +8,6 @@ the same advance. Values stay encoded per key; a reduced value stays decoded unt
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
@@ -24,42 +23,27 @@ from holdfast.model import commands, facts
 from holdfast.model.ids import StepId, step_id
 from holdfast.model.secrets import Secrets
 from holdfast.model.state import State, split_large
-from holdfast.model.values import decode, encode, encode_map, pack, unpack
+from holdfast.model.values import decode, encode_map, pack, unpack
 from holdfast.patterns.graph.builder import StateGraph
 from holdfast.patterns.graph.edges import Chosen, EdgeFault, Send, choose
+from holdfast.patterns.graph.merging import MergeFault, Values, merged, raws
 from holdfast.patterns.graph.nodes import NodeWork, changes_of, in_development, learned_of, outcome_of
-
-
-class Reduced:
-    """A value under a reducer: decoded, and encoded at most once, when it is read."""
-
-    __slots__ = ("_raw", "value")
-
-    def __init__(self, value: Any) -> None:
-        """Keep the decoded value, which the fold may extend in place in the next round."""
-        self.value = value
-        self._raw: msgspec.Raw | None = None
-
-    def raw(self) -> msgspec.Raw:
-        """Return the encoded value."""
-        if self._raw is None:
-            self._raw = encode(self.value)
-        return self._raw
-
-
-class Values(dict[str, Any]):
-    """A state with reduced values: a key that is read is encoded then."""
-
-    def __getitem__(self, key: str) -> Any:
-        """Return the encoded value; `get` gives what is held."""
-        value = super().__getitem__(key)
-        return value.raw() if type(value) is Reduced else value
 
 
 class GraphProgress:
     """What is known of a run: the merged state, the round's steps in order, and their results so far."""
 
-    __slots__ = ("iterations", "joined", "ledger", "members", "merged", "results", "state", "visits")
+    __slots__ = (
+        "deferred",
+        "iterations",
+        "joined",
+        "ledger",
+        "members",
+        "merged",
+        "results",
+        "state",
+        "visits",
+    )
 
     def __init__(self) -> None:
         """Begin before the first fact."""
@@ -71,6 +55,7 @@ class GraphProgress:
         self.iterations = 0
         self.visits: dict[str, int] = {}
         self.joined: dict[str, set[str]] = {}
+        self.deferred: list[str] = []
 
 
 class _Fold(msgspec.Struct):
@@ -84,6 +69,7 @@ class _Fold(msgspec.Struct):
     iterations: int
     visits: dict[str, int]
     joined: dict[str, set[str]]
+    deferred: list[str]
 
 
 class GraphProgram:
@@ -105,6 +91,7 @@ class GraphProgram:
         self._initial = initial
         self._blobs = blobs
         self._watch = in_development()
+        self._defers = frozenset(name for name, node in graph.nodes.items() if node.defer)
         self._reducers: Mapping[str, Callable[[Any, Any], Any]] = (
             graph.schema.reducers if graph.schema else {}
         )
@@ -125,6 +112,8 @@ class GraphProgram:
             self._enter(progress, fact)  # type: ignore[arg-type]
         elif kind is facts.RunResumed:
             self._merge_if_complete(progress)
+        elif kind is facts.DecisionMade and self._defers:
+            self._put_off(progress, fact)  # type: ignore[arg-type]
         elif kind is facts.RunForked:
             self._fork(progress, fact)  # type: ignore[arg-type]
         return progress
@@ -132,8 +121,13 @@ class GraphProgram:
     def _fork(self, progress: GraphProgress, fact: facts.RunForked) -> None:
         changes = unpack(fact.data)
         if changes:  # a reduced key is set, not reduced
-            progress.state = Values({**_raws(progress.state), **changes})
+            progress.state = Values({**raws(progress.state), **changes})
         self._merge_if_complete(progress)
+
+    def _put_off(self, progress: GraphProgress, fact: facts.DecisionMade) -> None:
+        for edge in fact.edges:
+            if edge.result and edge.target in self._defers and edge.target not in progress.deferred:
+                progress.deferred.append(edge.target)
 
     def _enter(self, progress: GraphProgress, fact: facts.StepScheduled) -> None:
         if progress.merged:
@@ -141,6 +135,8 @@ class GraphProgram:
             progress.iterations += 1
         progress.members[fact.step] = fact.name
         progress.visits[fact.name] = fact.iteration
+        if fact.name in progress.deferred:
+            progress.deferred.remove(fact.name)
         if progress.joined:
             for join in self.graph.joins:
                 if join.target == fact.name:
@@ -156,7 +152,7 @@ class GraphProgram:
             return
         try:
             self._merge(progress)
-        except _MergeFault as fault:
+        except MergeFault as fault:
             progress.ledger.fault = fault.info
 
     def _merge(self, progress: GraphProgress) -> None:
@@ -166,72 +162,10 @@ class GraphProgram:
             if not result.gone:
                 progress.state, progress.merged = {**progress.state, **unpack(result.data)}, True
                 return
-        state = Values(progress.state) if self._reducers else dict(progress.state)
-        grown: list[tuple[list[Any], int]] = []
-        try:
-            self._write(progress, state, grown)
-        except _MergeFault:
-            for values, length in grown:  # the state before the round stays as it was
-                del values[length:]
-            raise
-        progress.state, progress.merged = state, True
+        results = {step: progress.results[step] for step in progress.members}
+        progress.state, progress.merged = merged(progress.state, results, self._reducers, self._decode), True
         if self.graph.joins:
             self._join(progress)
-
-    def _write(
-        self, progress: GraphProgress, state: dict[str, Any], grown: list[tuple[list[Any], int]]
-    ) -> None:
-        """Write the round's results into `state`; `grown` gets the lists that were extended, with their old lengths."""
-        writers: dict[str, StepId] = {}
-        reduced: dict[str, StepId] = {}
-        for step in progress.members:
-            result = progress.results[step]
-            for key, raw in unpack(result.data).items():
-                reducer = self._reducers.get(key)
-                if reducer is not None:
-                    state[key] = self._reduce(step, key, reducer, state.get(key), raw, grown)
-                    reduced[key] = step
-                    continue
-                if writers.setdefault(key, step) != step:
-                    raise _conflict(key, writers[key], step)
-                state[key] = raw
-            for key in result.gone:
-                if writers.setdefault(key, step) != step:
-                    raise _conflict(key, writers[key], step)
-                state.pop(key, None)
-        for key, step in reduced.items():
-            if key in writers:  # of the reduced keys only those that were deleted
-                raise _torn(key, writers[key], step)
-            value = state.get(key)
-            # A sum of stored lists can be stored; anything else is encoded now, lest it fails where nobody expects it.
-            if type(value) is Reduced and not (
-                self._reducers[key] is operator.add and type(value.value) is list
-            ):
-                _check_reduced(key, value, step)
-
-    def _reduce(
-        self,
-        step: StepId,
-        key: str,
-        reducer: Callable[[Any, Any], Any],
-        old: Any,
-        raw: msgspec.Raw,
-        grown: list[tuple[list[Any], int]],
-    ) -> Reduced:
-        value = self._decode(raw)
-        if old is None:
-            return Reduced(value)
-        if not isinstance(old, Reduced):
-            old = Reduced(self._decode(old))
-        if reducer is operator.add and type(old.value) is list and type(value) is list:
-            grown.append((old.value, len(old.value)))
-            old.value += value  # the fold owns the list; `a + b` for each arrival would be quadratic
-            return Reduced(old.value)
-        try:
-            return Reduced(reducer(old.value, value))
-        except BaseException as error:
-            message = f"the reducer of {key!r} raised {type(error).__name__}: {error} (result of {step})"
-            raise _MergeFault("reducer_failed", facts.readable(message), step) from error
 
     def _join(self, progress: GraphProgress) -> None:
         for name in progress.members.values():
@@ -284,13 +218,24 @@ class GraphProgram:
                 targets[target] = None
             sends += chosen.sends
         ending = targets.pop(END, END) is None
-        scheduled = self._schedule(progress, targets, sends)
+        scheduled = self._schedule(progress, self._not_deferred(progress, targets, sends), sends)
         if scheduled:
             limit = graph.config.max_iterations
             return _exceeded(limit) if progress.iterations >= limit else wanted + scheduled
         if not ending:
             raise EdgeFault("no way on", self._stuck(progress))
         return [*wanted, commands.CompleteRun(self._packed(progress.state))]
+
+    def _not_deferred(
+        self, progress: GraphProgress, targets: dict[str, None], sends: Sequence[Send]
+    ) -> Collection[str]:
+        """Return the targets that may run now: deferred ones when nothing else is wanted."""
+        if not self._defers:
+            return targets
+        others = [target for target in targets if target not in self._defers]
+        if others or sends:
+            return others
+        return [*dict.fromkeys([*progress.deferred, *targets])]
 
     def _with_joins(self, progress: GraphProgress, source: str, chosen: Chosen) -> Chosen:
         tried, targets = list(chosen.tried), list(chosen.targets)
@@ -344,7 +289,7 @@ class GraphProgram:
         return self._packed(values)
 
     def _packed(self, values: Mapping[str, Any]) -> msgspec.Raw:
-        inline, blobs = split_large(_raws(values))
+        inline, blobs = split_large(raws(values))
         if blobs:
             self._blobs.add(blobs)
         return pack(inline)
@@ -383,13 +328,14 @@ class GraphProgram:
         return msgspec.json.encode(
             _Fold(
                 progress.ledger,
-                _raws(progress.state),
+                raws(progress.state),
                 progress.members,
                 list(progress.results.values()),
                 progress.merged,
                 progress.iterations,
                 progress.visits,
                 progress.joined,
+                progress.deferred,
             )
         )
 
@@ -405,6 +351,7 @@ class GraphProgram:
         progress.iterations = fold.iterations
         progress.visits = fold.visits
         progress.joined = fold.joined
+        progress.deferred = fold.deferred
         return progress
 
 
@@ -427,41 +374,10 @@ class _Lazy:
 _FOLDS: Final = msgspec.json.Decoder(_Fold)
 
 
-def _raws(values: Mapping[str, Any]) -> dict[str, msgspec.Raw]:
-    return {key: value.raw() if type(value) is Reduced else value for key, value in values.items()}
-
-
 def _exceeded(limit: int) -> Sequence[commands.Command]:
     """Return the end of a run that would go more rounds than its graph allows."""
     message = f"max iterations ({limit}) exceeded"
     return (commands.FailRun(facts.ErrorInfo(code="max_iterations", message=message, type="MaxIterations")),)
-
-
-class _MergeFault(Exception):
-    def __init__(self, code: str, message: str, step: StepId) -> None:
-        super().__init__(message)
-        self.info = facts.ErrorInfo(code=code, message=message, type="MergeFault", step=step)
-
-
-def _check_reduced(key: str, value: Reduced, step: StepId) -> None:
-    try:
-        value.raw()
-    except PayloadRejected as error:
-        message = f"the reducer of {key!r} returned what cannot be stored: {error} (result of {step})"
-        raise _MergeFault("reducer_failed", message, step) from error
-
-
-def _conflict(key: str, first: StepId, second: StepId) -> _MergeFault:
-    message = (
-        f"{first} and {second} both wrote {key!r} in one round; declare a reducer for it in the schema: "
-        f"Annotated[list, operator.add]"
-    )
-    return _MergeFault("write_conflict", message, second)
-
-
-def _torn(key: str, deleter: StepId, writer: StepId) -> _MergeFault:
-    message = f"{deleter} deleted {key!r} and {writer} wrote it in one round; do one after the other"
-    return _MergeFault("write_conflict", message, max(deleter, writer))
 
 
 class StartWork:
