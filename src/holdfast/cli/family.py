@@ -65,10 +65,11 @@ class FamilyStore:
         if suspects:
             return []
         await self._look_for_children()
+        known = {workflow for _, workflow in lanes}  # whatever the queue: the run was asked for by name
         claimed = []
         for run in sorted(self._members - self._held)[:limit]:
             row = await self._store.run(run)
-            if row is not None and (row.queue, row.workflow) in lanes and await self._is_ready(row):
+            if row is not None and row.workflow in known and await self._is_ready(row):
                 taken = await self.claim_run(worker, run)
                 claimed += [] if taken is None else [taken]
         return claimed

@@ -232,3 +232,9 @@ def test_a_secret_cannot_be_left_to_a_worker(call: Call, folder: Path) -> None:
     done = call("run", "flows:whispers", "--secret", "token=@token.txt", "--detach")
     assert done.code == 2
     assert "--detach" in done.err
+
+
+def test_a_run_of_another_queue_is_driven_here_too(call: Call) -> None:
+    done = call("run", "flows:greet", "--param", "name=Ada", "--queue", "gpu", "--id", "r-1")
+    assert done.code == 0
+    assert call("show", "r-1", "--json").document["queue"] == "gpu"
