@@ -1,23 +1,18 @@
-"""A reader that asks a vision model behind an OpenAI-compatible address (only the standard library).
+"""A reader that asks an agent who sees: a vision model behind an OpenAI-compatible address, or a script."""
 
-Works with every server that answers ``POST …/chat/completions`` and takes images: OpenAI, Azure, vLLM, Ollama,
-llama.cpp. The token goes into one header and nowhere else: no message, no log line and no ``repr`` holds it.
-"""
-
-import base64
-import http.client
+import asyncio
 import json
 import os
 import re
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from PIL import Image
+
+from holdfast.agents import Agent, AgentRequest, OpenAIAgent, ask
 
 from .pages import png_bytes
 from .readings import LOCATIONS, FilterSuggestion, Location, Marking, PageReading, clamp
@@ -36,7 +31,6 @@ Answer with JSON only:
  "filter_suggestion": {"brightness": 100, "contrast": 0, "saturation": 100}}"""
 
 _FENCE: Final = re.compile(r"```[^\n`]*\n(?P<body>.*?)```", re.DOTALL)
-_BUSY: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
 _SHOWN: Final = 200
 
 
@@ -44,69 +38,24 @@ class ReadError(Exception):
     """The model's answer is of no use; asking again in the same way will not help."""
 
 
-class ReaderUnavailable(Exception):
-    """The model could not be asked just now."""
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    # urllib would carry the Authorization header to wherever it is sent on.
-    def redirect_request(self, *_: object) -> None:
-        return None
-
-
 @dataclass
 class VisionReader:
-    """Reads a page by asking a vision model."""
+    """Reads a page by asking an agent, which is sent the picture."""
 
-    base_url: str
-    """Up to the version, as in ``https://api.openai.com/v1``."""
-    model: str
-    token: str | None = field(default=None, repr=False)
-    timeout: float = 120.0
+    agent: Agent
     parallel: int = 4
     slots: AbstractContextManager[Any] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Refuses an address that is not HTTP."""
-        if not self.base_url.startswith(("https://", "http://")):
-            raise ValueError(
-                f"the vision model's address must begin with https:// or http://, not {self.base_url!r}"
-            )
+        """Makes room for the pages that are asked about at once."""
         self.slots = threading.BoundedSemaphore(self.parallel)
 
     def read(self, image: Image.Image, page_number: int) -> PageReading:
-        """Returns what the model found; raises ReadError or, when a retry may help, ReaderUnavailable."""
-        answer = self._ask(request_body(self.model, png_bytes(image), page_number))
-        return parse_reading(answer, page_number)
-
-    def _ask(self, body: dict[str, Any]) -> str:
-        headers = {"Content-Type": "application/json"}
-        if self.token:
-            headers["Authorization"] = f"Bearer {self.token}"
-        request = urllib.request.Request(  # noqa: S310 - the scheme was checked above
-            f"{self.base_url.rstrip('/')}/chat/completions", json.dumps(body).encode(), headers
+        """Returns what the agent found; raises ReadError, AgentRefused or, when a retry may help, AgentUnavailable."""
+        request = AgentRequest(
+            task="detect", instructions=PROMPT, params={"page": page_number}, images=(png_bytes(image),)
         )
-        opener = urllib.request.build_opener(_NoRedirects)
-        try:
-            with opener.open(request, timeout=self.timeout) as response:
-                payload = response.read()
-        except urllib.error.HTTPError as error:
-            raise self._refused(error) from None
-        except (OSError, http.client.HTTPException) as error:
-            raise ReaderUnavailable(
-                f"{self.base_url} does not answer: {self._scrubbed(str(error))}"
-            ) from None
-        return _content(payload)
-
-    def _refused(self, error: urllib.error.HTTPError) -> Exception:
-        with error:
-            said = self._scrubbed(error.read(2000).decode("utf-8", "replace"))[:_SHOWN]
-        message = f"{self.base_url} answered {error.code}: {said}"
-        return ReaderUnavailable(message) if error.code in _BUSY else ReadError(message)
-
-    def _scrubbed(self, text: str) -> str:
-        # Some servers quote the header they did not like.
-        return text.replace(self.token, "[token]") if self.token else text
+        return parse_reading(asyncio.run(ask(self.agent, request)), page_number)
 
 
 def vision_from_environment(environment: Mapping[str, str] = os.environ) -> VisionReader | None:
@@ -117,18 +66,8 @@ def vision_from_environment(environment: Mapping[str, str] = os.environ) -> Visi
     model = environment.get("VISION_MODEL")
     if not model:
         raise ValueError("VISION_URL is set, VISION_MODEL is not: which model is to be asked?")
-    return VisionReader(url, model, environment.get("VISION_TOKEN"))
-
-
-def request_body(model: str, png: bytes, page_number: int) -> dict[str, Any]:
-    """Returns the chat request for one page."""
-    picture = "data:image/png;base64," + base64.b64encode(png).decode("ascii")
-    content = [
-        {"type": "text", "text": f"Page {page_number}"},
-        {"type": "image_url", "image_url": {"url": picture}},
-    ]
-    messages = [{"role": "system", "content": PROMPT}, {"role": "user", "content": content}]
-    return {"model": model, "messages": messages, "temperature": 0}
+    key = "VISION_TOKEN" if environment.get("VISION_TOKEN") else None
+    return VisionReader(OpenAIAgent(url, model, key, options={"temperature": 0}))
 
 
 def parse_reading(answer: str, page_number: int) -> PageReading:
@@ -161,17 +100,6 @@ def parse_json(answer: str) -> dict[str, Any]:
         if isinstance(value, dict):
             return value
     raise ReadError(f"no JSON object in the model's answer: {text[:_SHOWN]!r}")
-
-
-def _content(payload: bytes) -> str:
-    """Returns the text of a chat completion."""
-    try:
-        content = json.loads(payload)["choices"][0]["message"]["content"]
-    except (ValueError, LookupError, TypeError):
-        content = None
-    if not isinstance(content, str):
-        raise ReadError(f"not a chat completion: {payload[:_SHOWN]!r}")
-    return content
 
 
 def _marking(item: object) -> Marking | None:

@@ -10,19 +10,19 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Final, NotRequired, TypedDict
 
 from holdfast import END, START, RetryPolicy, Runtime, Send, State, StateGraph, workflow_factory
+from holdfast.agents import AgentUnavailable
 
 from .classify import Classification, classify_document
 from .enhance import apply_filter, filter_name, merge_reading, needs_enhancement
 from .pages import image_name, page_count, render_page
 from .readings import LEGIBILITY_THRESHOLD, Detection, FilterSuggestion, PageReading, clamp
 from .score import Confidence, score_document
-from .vision import ReaderUnavailable
 
 NAME: Final = "classify-docs"
 Node = Callable[[State], dict[str, Any]]
 
 # OCR of a page gives the same answer each time: only a model that is out of reach is worth another try.
-_ASK_AGAIN: Final = RetryPolicy(attempts=4, backoff=2.0, retry_on=(ReaderUnavailable,))
+_ASK_AGAIN: Final = RetryPolicy(attempts=4, backoff=2.0, retry_on=(AgentUnavailable,))
 
 
 class Params(TypedDict):

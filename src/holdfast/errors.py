@@ -11,6 +11,10 @@ from collections import Counter
 from typing import Any, ClassVar
 
 __all__ = [
+    "AgentError",
+    "AgentNotFound",
+    "AgentRefused",
+    "AgentUnavailable",
     "Cancelled",
     "ChainError",
     "ConditionalError",
@@ -204,6 +208,44 @@ class SchemaTooOld(StoreError):
 
     code = "schema_too_old"
     default_fix = "Run `holdfast db upgrade`."
+
+
+class AgentNotFound(RequestError, LookupError):
+    """No agent of that name is registered here."""
+
+    code = "agent_not_found"
+
+
+class AgentError(HoldfastError):
+    """An agent gave no answer."""
+
+    code = "agent_error"
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+        fix: str | None = None,
+    ) -> None:
+        """Keep the HTTP status, and after how many seconds the agent says that it can be asked again."""
+        super().__init__(message, fix=fix)
+        self.status = status
+        self.retry_after = retry_after
+
+
+class AgentRefused(AgentError):
+    """The agent refused the request, or its answer is of no use; asking again in the same way will not help."""
+
+    code = "agent_refused"
+
+
+class AgentUnavailable(AgentError):
+    """The agent could not be asked just now."""
+
+    code = "agent_unavailable"
+    default_fix = "Ask again later: RetryPolicy(retry_on=(AgentUnavailable,)) does so."
 
 
 class ConflictError(HoldfastError):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.servers import postgres
+from tests.servers import model, postgres
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +37,11 @@ def bare_postgres_url(postgres_server: str) -> Iterator[str]:
     """The URL of a new database without the schema."""
     with postgres.database(postgres_server) as url:
         yield url
+
+
+@pytest.fixture
+def model_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[model.ModelServer]:
+    """A server that speaks the chat protocol of models, asked without the machine's proxy."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with model.serving(model.ModelServer()) as running:
+        yield running

@@ -1,28 +1,24 @@
 """The vision model: its answer parsed, and the whole exchange with a real server that speaks the protocol."""
 
+import asyncio
 import base64
 import io
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import pytest
 from PIL import Image
 
+from examples.classify_docs.readings import PageReading
 from examples.classify_docs.vision import (
     ReadError,
-    ReaderUnavailable,
     VisionReader,
     parse_json,
     parse_reading,
     vision_from_environment,
 )
+from holdfast.agents import AgentUnavailable, OpenAIAgent, ScriptedAgent
+from tests.servers.model import ModelServer
 
-TOKEN = "t0p-s3cret"
 ANSWER = {
     "page_number": 1,
     "markings_found": [{"text": "SECRET//NOFORN", "location": "header", "legibility": 0.9, "faded": False}],
@@ -111,149 +107,60 @@ def test_markings_that_are_no_list_are_an_error() -> None:
         parse_reading('{"markings_found": "SECRET"}', 1)
 
 
-@dataclass
-class Model:
-    """A server that answers like a vision model, and what it was asked."""
-
-    url: str = ""
-    status: int = 200
-    content: str | None = field(default_factory=lambda: json.dumps(ANSWER))
-    body: str | None = None
-    """Sent as it is, instead of a completion around `content`."""
-    requests: list[tuple[str, dict[str, str], dict[str, Any]]] = field(default_factory=list)
-
-
-@contextmanager
-def serving(model: Model) -> Iterator[Model]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            sent = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            model.requests.append((self.path, dict(self.headers), sent))
-            completion = {"choices": [{"message": {"role": "assistant", "content": model.content}}]}
-            answer = (json.dumps(completion) if model.body is None else model.body).encode()
-            self.send_response(model.status)
-            if 300 <= model.status < 400:
-                self.send_header("Location", "http://127.0.0.1:9/elsewhere")
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
-
-        def log_message(self, *_: object) -> None:
-            """Stays quiet."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        model.url = f"http://127.0.0.1:{server.server_port}/v1"
-        try:
-            yield model
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-@pytest.fixture
-def model() -> Iterator[Model]:
-    with serving(Model()) as running:
-        yield running
-
-
 def page() -> Image.Image:
     return Image.new("RGB", (20, 30), "white")
 
 
-def test_a_page_is_sent_as_a_picture_and_the_answer_read(model: Model) -> None:
-    reader = VisionReader(model.url, "eyes-1", TOKEN)
+async def asked(model: ModelServer, page_number: int = 1) -> PageReading:
+    """Reads as the engine does: in a thread."""
+    reader = VisionReader(OpenAIAgent(model.url, "eyes-1"))
+    return await asyncio.to_thread(reader.read, page(), page_number)
 
-    reading = reader.read(page(), 3)
+
+async def test_a_page_is_sent_as_a_picture_and_the_answer_read(model_server: ModelServer) -> None:
+    model_server.content = json.dumps(ANSWER)
+
+    reading = await asked(model_server, 3)
 
     assert reading == {**ANSWER, "page_number": 3}
-    [(path, headers, body)] = model.requests
-    assert path == "/v1/chat/completions"
-    assert headers["Authorization"] == f"Bearer {TOKEN}"
-    assert body["model"] == "eyes-1"
-    system, user = body["messages"]
+    [asked_for] = model_server.requests
+    system, user = asked_for.body["messages"]
     assert "caveat" in system["content"]
     text, picture = user["content"]
-    assert text == {"type": "text", "text": "Page 3"}
+    assert text == {"type": "text", "text": "page:\n3"}
     kind, data = picture["image_url"]["url"].split(",")
     assert kind == "data:image/png;base64"
     assert Image.open(io.BytesIO(base64.b64decode(data))).size == (20, 30)
 
 
-def test_a_fenced_answer_is_read(model: Model) -> None:
-    model.content = f"Gladly:\n```json\n{json.dumps(ANSWER)}\n```"
+async def test_a_fenced_answer_is_read(model_server: ModelServer) -> None:
+    model_server.content = f"Gladly:\n```json\n{json.dumps(ANSWER)}\n```"
 
-    assert VisionReader(model.url, "eyes-1").read(page(), 1)["clarity_score"] == 0.8
-
-
-def test_without_a_token_none_is_sent(model: Model) -> None:
-    VisionReader(model.url, "eyes-1").read(page(), 1)
-
-    assert "Authorization" not in model.requests[0][1]
+    assert (await asked(model_server))["clarity_score"] == 0.8
 
 
-@pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_busy_model_is_worth_another_try(model: Model, status: int) -> None:
-    model.status, model.body = status, "later"
+async def test_a_busy_model_is_worth_another_try(model_server: ModelServer) -> None:
+    model_server.status, model_server.payload = 503, "later"
 
-    with pytest.raises(ReaderUnavailable, match=f"answered {status}: later"):
-        VisionReader(model.url, "eyes-1").read(page(), 1)
-
-
-@pytest.mark.parametrize("status", [400, 401, 404])
-def test_a_refusal_is_final_and_never_shows_the_token(model: Model, status: int) -> None:
-    model.status, model.body = status, f"no good: Bearer {TOKEN}"
-
-    with pytest.raises(ReadError, match=r"no good: Bearer \[token\]") as caught:
-        VisionReader(model.url, "eyes-1", TOKEN).read(page(), 1)
-
-    assert TOKEN not in str(caught.value)
-    assert caught.value.__suppress_context__
+    with pytest.raises(AgentUnavailable, match="answered 503: later"):
+        await asked(model_server)
 
 
-def test_a_redirect_is_not_followed_with_the_token(model: Model) -> None:
-    model.status, model.body = 307, ""
+def test_any_agent_can_read() -> None:
+    script = ScriptedAgent({"detect": json.dumps(ANSWER)})
 
-    with pytest.raises(ReadError, match="answered 307"):
-        VisionReader(model.url, "eyes-1", TOKEN).read(page(), 1)
-
-
-@pytest.mark.parametrize(
-    "body", ["", "{}", '{"choices": []}', '{"choices": [{"message": {"content": null}}]}', "[1]"]
-)
-def test_what_is_no_completion_is_an_error(model: Model, body: str) -> None:
-    model.body = body
-
-    with pytest.raises(ReadError, match="not a chat completion"):
-        VisionReader(model.url, "eyes-1").read(page(), 1)
-
-
-def test_a_model_that_is_not_there_is_unavailable() -> None:
-    with serving(Model()) as gone:
-        url = gone.url
-
-    with pytest.raises(ReaderUnavailable, match="does not answer"):
-        VisionReader(url, "eyes-1", timeout=5).read(page(), 1)
-
-
-def test_the_token_is_in_no_repr() -> None:
-    assert TOKEN not in repr(VisionReader("https://models.example/v1", "eyes-1", TOKEN))
-
-
-@pytest.mark.parametrize("url", ["", "models.example/v1", "file:///etc/passwd", "ftp://models.example"])
-def test_only_http_addresses_are_taken(url: str) -> None:
-    with pytest.raises(ValueError, match="https://"):
-        VisionReader(url, "eyes-1")
+    assert VisionReader(script).read(page(), 2) == {**ANSWER, "page_number": 2}
+    assert script.requests[0].images[0].startswith(b"\x89PNG")
 
 
 def test_the_environment_configures_the_model() -> None:
-    reader = vision_from_environment(
-        {"VISION_URL": "http://m/v1", "VISION_MODEL": "eyes-1", "VISION_TOKEN": TOKEN}
-    )
+    named = {"VISION_URL": "http://m/v1", "VISION_MODEL": "eyes-1"}
+    keyed = vision_from_environment({**named, "VISION_TOKEN": "t0p-s3cret"})
 
-    assert reader is not None
-    assert (reader.base_url, reader.model, reader.token) == ("http://m/v1", "eyes-1", TOKEN)
+    assert keyed is not None
+    assert keyed.agent == OpenAIAgent("http://m/v1", "eyes-1", "VISION_TOKEN", options={"temperature": 0})
+    assert "t0p-s3cret" not in repr(keyed)
+    assert vision_from_environment(named) is not None
     assert vision_from_environment({}) is None
     with pytest.raises(ValueError, match="VISION_MODEL"):
         vision_from_environment({"VISION_URL": "http://m/v1"})

@@ -13,9 +13,9 @@ from PIL import Image
 from examples.classify_docs.pages import DocumentError, RenderSettings
 from examples.classify_docs.readings import Detection, Marking, PageReading
 from examples.classify_docs.readlog import ReadLog
-from examples.classify_docs.vision import ReaderUnavailable
 from examples.classify_docs.workflow import NAME, by_page
 from holdfast import Engine, Runtime
+from holdfast.agents import AgentUnavailable
 from holdfast.errors import RunFailed
 from tests.unit.examples.conftest import BlankPdf
 
@@ -167,7 +167,7 @@ async def test_a_reader_out_of_reach_is_asked_again(
     engine: Engine, reader: ScriptedReader, reads: ReadLog, blank_pdf: BlankPdf
 ) -> None:
     reader.markings = {1: [marking("SECRET")]}
-    reader.failures = [ReaderUnavailable("busy")]
+    reader.failures = [AgentUnavailable("busy")]
 
     result = await engine.execute(NAME, {"document": str(blank_pdf(PAGE))})
 

@@ -1,0 +1,24 @@
+"""Agents: named capabilities that steps and tasks ask, as a model, a function or a script."""
+
+from holdfast.agents.openai import OpenAIAgent
+from holdfast.agents.protocol import Completion
+from holdfast.agents.registry import get_agent, list_agents, register_agent
+from holdfast.agents.request import Agent, AgentRequest, ask
+from holdfast.agents.scripted import ScriptedAgent
+from holdfast.errors import AgentError, AgentNotFound, AgentRefused, AgentUnavailable
+
+__all__ = [
+    "Agent",
+    "AgentError",
+    "AgentNotFound",
+    "AgentRefused",
+    "AgentRequest",
+    "AgentUnavailable",
+    "Completion",
+    "OpenAIAgent",
+    "ScriptedAgent",
+    "ask",
+    "get_agent",
+    "list_agents",
+    "register_agent",
+]
