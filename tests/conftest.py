@@ -30,9 +30,15 @@ def no_embedded_engine_is_left() -> Iterator[None]:
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
+def file_url(tmp_path: Path) -> str:
     """The URL of a SQLite file that is not there yet."""
     return f"sqlite:///{tmp_path}/runs.db"
+
+
+@pytest.fixture(params=["file_url", "postgres_url"], ids=["file", "postgres"])
+def url(request: pytest.FixtureRequest) -> str:
+    """The URL of an empty store that processes can share, of each kind in turn."""
+    return str(request.getfixturevalue(request.param))
 
 
 @pytest.fixture
@@ -56,10 +62,16 @@ async def open_engine(registry: Registry) -> AsyncIterator[OpenEngine]:
         await engine.close(grace=0)
 
 
-@pytest.fixture(params=["file", "memory"])
-def any_url(request: pytest.FixtureRequest, url: str) -> str:
+@pytest.fixture
+def memory_url() -> str:
+    """The URL of a store that ends with its engine."""
+    return "sqlite:///:memory:"
+
+
+@pytest.fixture(params=["file_url", "memory_url", "postgres_url"], ids=["file", "memory", "postgres"])
+def any_url(request: pytest.FixtureRequest) -> str:
     """The URL of an empty store, of each kind in turn."""
-    return url if request.param == "file" else "sqlite:///:memory:"
+    return str(request.getfixturevalue(request.param))
 
 
 @pytest.fixture

@@ -438,7 +438,7 @@ class Engine(Travelling):
             resumable = answer.status is not RunStatus.COMPLETED
             fix = "Resume it first." if resumable else "A completed run takes nothing more; start a new one."
             self._refused(run, answer, "it takes no signal", fix)
-        parts.hint()
+        await parts.wake(run)
 
     def _refused(self, run: RunId, answer: Delivered, what: str, fix: str) -> None:
         if answer.outcome == "unknown":

@@ -29,7 +29,7 @@ from holdfast.errors import Cancelled
 from holdfast.patterns.graph.factory import GraphWorkflow
 from holdfast.registry import Registry
 from tests.conftest import OpenEngine
-from tests.graphs import Gate, nothing, parallel, sequence, until
+from tests.graphs import PATIENCE, Gate, nothing, parallel, sequence, until
 
 
 async def kinds(engine: Engine, run: str) -> list[str]:
@@ -395,6 +395,28 @@ async def test_a_paused_run_can_be_cancelled(engine: Engine) -> None:
     await run.cancel()
     await run.wait(timeout=5)
     assert run.status is RunStatus.CANCELLED
+
+
+async def test_what_is_asked_of_a_run_that_is_held_here_counts_at_once(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, entered, may_go_on = Gate(), asyncio.Event(), asyncio.Event()
+    run = await engine.start(sequence("pause", node=lambda _: gate.wait(), after=nothing))
+    await gate.until_reached()
+
+    async def busy() -> int:
+        entered.set()
+        await may_go_on.wait()
+        return 0
+
+    monkeypatch.setattr(engine.store, "move_due", busy)
+    async with asyncio.timeout(PATIENCE):
+        await entered.wait()  # who looks for what other processes ask does not look now
+    await run.pause()
+    gate.open()
+    await until(lambda: has(engine, run.id, RunStatus.PAUSED))
+    may_go_on.set()
+    assert [stage.name for stage in await run.stages()] == ["node"]
 
 
 async def test_signals_to_a_paused_run_wait_for_it(engine: Engine) -> None:

@@ -443,10 +443,10 @@ async def test_each_step_of_a_round_has_its_own_context(engine: Engine) -> None:
 # --- a store that others hold
 
 
-async def test_a_lock_of_another_process_is_waited_for(url: str, open_engine: OpenEngine) -> None:
-    engine = await open_engine(url)
+async def test_a_lock_of_another_process_is_waited_for(file_url: str, open_engine: OpenEngine) -> None:
+    engine = await open_engine(file_url)
     await engine.execute(sequence("first", node=nothing))
-    blocker = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+    blocker = sqlite3.connect(file_url.removeprefix("sqlite:///"), isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
     running = asyncio.create_task(engine.execute(sequence("second", node=lambda _: {"n": 1})))
     await asyncio.sleep(0.1)

@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from holdfast.errors import SecretsNeedWorker
 from holdfast.registry import Registry, as_workflow
 from tests.conftest import OpenEngine
 from tests.graphs import PATIENCE, Gate, sequence, until
+from tests.stored import contents
 
 SECRET = "correct-horse/battery staple"
 FORMS = (SECRET, "correct-horse%2Fbattery%20staple", json.dumps(SECRET)[1:-1].replace("/", "\\/"))
@@ -45,7 +45,6 @@ async def test_a_name_that_was_never_given_reads_none(engine: Engine) -> None:
 
 async def test_the_secret_is_in_no_file_log_event_or_page(
     url: str,
-    tmp_path: Path,
     open_engine: OpenEngine,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
@@ -75,9 +74,9 @@ async def test_the_secret_is_in_no_file_log_event_or_page(
             repr([decision.to_dict() for decision in await run.decisions()]),
         ]
         assert "[secret token]" in str(caught.value)
-        files = {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        files = contents(url)
         await engine.close()
-    files |= {f"{path.name} closed": path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    files |= {f"{name} closed": content for name, content in contents(url).items()}
     captured = capsys.readouterr()
     shown += [caplog.text, captured.out, captured.err]
     assert [text for text in shown for form in FORMS if form in text] == []

@@ -5,36 +5,33 @@ A step is one commit that holds result, decision and what follows; observers rea
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Any
 
 from holdfast import Engine, Observer, RunStatus, State, StepContext
 from holdfast.model.event import RunEvent
 from tests.conftest import OpenEngine
 from tests.graphs import Gate, nothing, sequence, until
+from tests.stored import rows
 
 
 class Auditor(Observer):
     """Looks into the database, with a connection of its own, at the moment it is told something."""
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, url: str) -> None:
+        self.url = url
         self.found: list[tuple[str, bool]] = []
 
     def on_event(self, event: RunEvent) -> None:
-        with sqlite3.connect(self.path) as database:
-            (position, status) = database.execute(
-                "SELECT position, status FROM workflow_runs WHERE id = ?", (event.run_id,)
-            ).fetchone()
-            stored = position >= event.position
-            if event.type == "run.completed":
-                stored = stored and status == "completed"
-        database.close()
+        query = "SELECT position, status FROM workflow_runs WHERE id = ?"
+        ((position, status),) = rows(self.url, query, event.run_id)
+        stored = position >= event.position
+        if event.type == "run.completed":
+            stored = stored and status == "completed"
         self.found.append((event.type, stored))
 
 
 async def test_what_is_told_is_stored(url: str, open_engine: OpenEngine) -> None:
-    auditor = Auditor(url.removeprefix("sqlite:///"))
+    auditor = Auditor(url)
     engine = await open_engine(url, observers=[auditor])
     await engine.execute(sequence("w14", a=nothing, b=nothing))
     await engine.close()

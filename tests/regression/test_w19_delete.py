@@ -5,28 +5,12 @@ A run is deleted with all that is its own, in one transaction, when it has ended
 
 from __future__ import annotations
 
-import sqlite3
-
 import pytest
 
 from holdfast import InvalidStatus, RetryPolicy, State, StepContext
 from tests.conftest import OpenEngine
 from tests.graphs import Gate, sequence
-
-
-def mentions(url: str, run: str) -> dict[str, int]:
-    """In which tables the run is mentioned, and how often."""
-    found: dict[str, int] = {}
-    database = sqlite3.connect(url.removeprefix("sqlite:///"))
-    for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-        columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
-        for column in columns:
-            query = f"SELECT count(*) FROM {table} WHERE CAST({column} AS TEXT) LIKE ?"  # noqa: S608
-            (count,) = database.execute(query, (f"%{run}%",)).fetchone()
-            if count:
-                found[f"{table}.{column}"] = count
-    database.close()
-    return found
+from tests.stored import mentions
 
 
 async def test_nothing_is_left_but_the_tombstone(url: str, open_engine: OpenEngine) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ import pytest
 from holdfast import Engine, PayloadRejected, RunFailed, State, StepContext
 from tests.conftest import OpenEngine
 from tests.graphs import sequence
+from tests.stored import contents
 
 SECRET = "hunter2-hunter2"
 
@@ -30,7 +30,7 @@ SECRET = "hunter2-hunter2"
     ids=["text", "nested", "bytes", "key"],
 )
 async def test_no_value_with_a_secret_is_stored(
-    url: str, tmp_path: Path, open_engine: OpenEngine, leak: Callable[..., Any]
+    url: str, open_engine: OpenEngine, leak: Callable[..., Any]
 ) -> None:
     engine = await open_engine(url)
     run = await engine.start(sequence("w21", node=leak), secrets={"token": SECRET})
@@ -39,7 +39,7 @@ async def test_no_value_with_a_secret_is_stored(
     assert caught.value.error.code == "payload_rejected"
     assert SECRET not in str(caught.value) + repr(caught.value.error)
     await engine.close()
-    assert [path.name for path in tmp_path.iterdir() if SECRET.encode() in path.read_bytes()] == []
+    assert [name for name, content in contents(url).items() if SECRET.encode() in content] == []
 
 
 async def test_a_secret_among_the_params_is_refused_naming_the_key(engine: Engine) -> None:
@@ -51,7 +51,7 @@ async def test_a_secret_among_the_params_is_refused_naming_the_key(engine: Engin
 
 
 async def test_error_texts_progress_and_logs_are_scrubbed(
-    url: str, tmp_path: Path, open_engine: OpenEngine, caplog: pytest.LogCaptureFixture
+    url: str, open_engine: OpenEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
     def node(state: State, step: StepContext) -> None:
         token = state.get_secret("token")
@@ -69,4 +69,4 @@ async def test_error_texts_progress_and_logs_are_scrubbed(
     assert run.error is not None
     assert "401 for [secret token]" in run.error.traceback
     assert SECRET not in caplog.text + repr(run.to_dict())
-    assert [path.name for path in tmp_path.iterdir() if SECRET.encode() in path.read_bytes()] == []
+    assert [name for name, content in contents(url).items() if SECRET.encode() in content] == []

@@ -112,8 +112,13 @@ class Assembly:
         self.feed.nudge()
         self.hint()
 
+    async def wake(self, run: RunId) -> None:
+        """Have the worker look for what was delivered to a run."""
+        if self.worker is not None:
+            await self.worker.keeper.wake(run)
+
     def hint(self) -> None:
-        """Have the worker look for what was delivered."""
+        """Have the worker look for what there is to do."""
         if self.worker is not None:
             self.worker.keeper.hint()
 

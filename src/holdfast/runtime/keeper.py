@@ -81,6 +81,13 @@ class Keeper:
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
 
+    async def wake(self, run: RunId) -> None:
+        """Have a run that is held here take what was delivered to it before whatever its steps come to from now on."""
+        if run in self._holdings.held:
+            with contextlib.suppress(StoreError):  # the next round sees it too
+                await self._wake_held()
+        self.hint()
+
     def hint(self) -> None:
         """Have the keeper look at once: something was enqueued, delivered, or a slot is free."""
         self._hint.set()
@@ -112,7 +119,7 @@ class Keeper:
             await self.patrol()
             await self._find_strays()
         # At once, so that what is ready need not wait for what is due; the store takes them in this order.
-        outcomes = await asyncio.gather(self._wake(), self._claim(), return_exceptions=True)
+        outcomes = await asyncio.gather(self._move_due(), self._claim(), return_exceptions=True)
         for outcome in outcomes:
             if outcome is not None:
                 raise outcome
@@ -120,9 +127,12 @@ class Keeper:
             self._provided = self._loop.time()
             await self._provide()
 
-    async def _wake(self) -> None:
+    async def _move_due(self) -> None:
         """Move what is due, and have held runs look at what came for them."""
         await self._store.move_due()
+        await self._wake_held()
+
+    async def _wake_held(self) -> None:
         for run, wakes in (await self._store.woken(self._worker)).items():
             if (held := self._holdings.held.get(run)) is not None:
                 held.wake(wakes)
