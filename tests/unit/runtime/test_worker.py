@@ -35,11 +35,10 @@ async def row_of(engine: Engine, worker: str) -> WorkerRow:
 
 
 async def deaths(place: Engine | World, run: str, count: int) -> None:
-    """Let so many workers have died over the run."""
-    store: Any = place.store
-    await store._write(
-        lambda database: database.execute("UPDATE jobs SET deaths = ? WHERE run = ?", (count, run))
-    )
+    """Let so many workers die over the run."""
+    for n in range(count):
+        assert await place.store.claim_run(f"mortal-{n}", run) is not None
+        assert await place.store.reclaim([f"mortal-{n}"], "died") == [run]
 
 
 # --- listing
