@@ -169,25 +169,26 @@ class Engine(Travelling):
         if self._parts is not None:
             return self
         await self._store.open()
-        self._parts = parts = Assembly(
-            store=self._store,
-            clock=self._clock,
-            worker_id=self._host.new_worker_id(),
-            services=self.runtime,
-            workflows=self.registry.all,
-            secrets=self._secrets,
-            observers=self._given_observers,
-            concurrency=self.concurrency,
-            queues=self._queues,
-            drives=self._workers,
-            cancel_grace=CANCEL_GRACE,
-            host=self._host,
-        )
-        self._unlisten = self.registry.listen(parts.registered)
         try:
+            self._parts = parts = Assembly(
+                store=self._store,
+                clock=self._clock,
+                worker_id=self._host.new_worker_id(),
+                services=self.runtime,
+                workflows=self.registry.all,
+                secrets=self._secrets,
+                observers=self._given_observers,
+                concurrency=self.concurrency,
+                queues=self._queues,
+                drives=self._workers,
+                cancel_grace=CANCEL_GRACE,
+                host=self._host,
+            )
+            self._unlisten = self.registry.listen(parts.registered)
             await parts.open()
         except BaseException:
             await self.close(grace=0)
+            await self._store.close()  # without parts it is open still
             raise
         return self
 

@@ -36,22 +36,22 @@ class Line:
         async with self._connecting:
             if (link := self.ready) is not None:
                 return link
-            if self._closed:
-                raise self._not_open()
+            self._check_open()
             try:
                 link = await Link.open(self._place.conninfo)
             except psycopg.Error as error:
                 raise unconnected(error, self._place.shown) from None
-            if self._closed:  # meanwhile
+            if self._closed:  # while we connected
                 link.close()
-                raise self._not_open()
+                self._check_open()
             if self._greet is not None:
                 self._greet(link)
             self._link = link
             return link
 
-    def _not_open(self) -> StoreUnavailable:
-        return StoreUnavailable(f"the store {self._place.shown} is not open", fix="Call `open()` first.")
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable(f"the store {self._place.shown} is not open", fix="Call `open()` first.")
 
     def close(self) -> None:
         """Disconnect for good; what is under way fails."""
