@@ -53,7 +53,8 @@ from holdfast.runtime.secrets import SecretMemory
 from holdfast.services import Runtime
 from holdfast.settings import store_url
 from holdfast.store.open import open_store
-from holdfast.store.port import Delivered, Delivery, Store
+from holdfast.store.port import Store
+from holdfast.store.rows import Delivered, Delivery
 from holdfast.travel import Travelling
 
 logger: Final = logging.getLogger("holdfast")

@@ -29,7 +29,8 @@ from holdfast.runtime.host import Host
 from holdfast.runtime.loading import Loaded, load_run, params_of
 from holdfast.services import Runtime
 from holdfast.store.open import is_in_memory
-from holdfast.store.port import RunQuery, Store, WorkerRow
+from holdfast.store.port import Store
+from holdfast.store.rows import RunQuery, WorkerRow
 
 if TYPE_CHECKING:
     from holdfast.core.picture.shape import Picture

@@ -23,7 +23,7 @@ from holdfast.run import Run
 from holdfast.runtime.clock import Clock, new_id
 from holdfast.runtime.loading import params_of
 from holdfast.runtime.secrets import SecretMemory
-from holdfast.store.port import RunQuery
+from holdfast.store.rows import RunQuery
 
 _AT: Final = whole(1, "a position of at least 1").or_none()
 _PAGE: Final = 100

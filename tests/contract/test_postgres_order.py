@@ -12,8 +12,8 @@ import psycopg
 import pytest
 
 from holdfast.model.commit import Committed
-from holdfast.store.port import JournalRow
 from holdfast.store.postgres.store import PostgresStore
+from holdfast.store.rows import JournalRow
 from holdfast.testing.store_cases import RUNNING, going_on, opened
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]

@@ -21,7 +21,7 @@ from holdfast.errors import RequestError, SchemaTooNew, StoreUnavailable
 from holdfast.model.commit import Committed
 from holdfast.store.migrate import load_migrations
 from holdfast.store.open import open_store
-from holdfast.store.port import RunQuery
+from holdfast.store.rows import RunQuery
 from holdfast.store.sqlite import connection as connections
 from holdfast.store.sqlite import filesystem
 from holdfast.store.sqlite.store import SqliteStore

@@ -18,7 +18,8 @@ from typing import Any
 
 from holdfast import Engine
 from holdfast.store.open import open_store
-from holdfast.store.port import RunQuery, Store
+from holdfast.store.port import Store
+from holdfast.store.rows import RunQuery
 from tests.crash.workflows import registered
 
 WRITES = ("commit", "deliver", "claim", "claim_run", "release", "enlist", "reclaim", "move_due")

@@ -27,7 +27,7 @@ from holdfast import (
 from holdfast.errors import StoreUnavailable
 from holdfast.patterns.graph.factory import GraphWorkflow
 from holdfast.registry import Registry, as_workflow
-from holdfast.store.port import Claimed
+from holdfast.store.rows import Claimed
 from tests.conftest import OpenEngine
 from tests.crash.processes import child, engine_on
 from tests.graphs import PATIENCE, Gate, nothing, parallel, sequence, until

@@ -15,7 +15,8 @@ import msgspec
 from holdfast.model.commit import Commit, Committed, Conflict
 from holdfast.model.ids import RunId, WorkerId
 from holdfast.model.run import ENDED, RunRow, RunStatus
-from holdfast.store.port import Claimed, RunQuery, Store, WorkerRow
+from holdfast.store.port import Store
+from holdfast.store.rows import Claimed, RunQuery, WorkerRow
 
 LOOK_SECONDS: Final = 0.5
 """How often a run that seems to be held is asked for again, and children are looked for."""

@@ -24,7 +24,8 @@ from holdfast.model.run import RunRow, RunStatus
 from holdfast.runtime.clock import Clock
 from holdfast.runtime.feed import Feed
 from holdfast.runtime.held import Held
-from holdfast.store.port import InboxRow, Store
+from holdfast.store.port import Store
+from holdfast.store.rows import InboxRow
 
 T = TypeVar("T")
 logger: Final = logging.getLogger("holdfast")

@@ -22,7 +22,7 @@ from holdfast.errors import StoreUnavailable
 from holdfast.model.commit import Commit
 from holdfast.model.facts import Fact, Journal
 from holdfast.model.ids import RunId, WorkerId
-from holdfast.store.port import JournalRow
+from holdfast.store.rows import JournalRow
 
 T = TypeVar("T")
 logger: Final = logging.getLogger("holdfast.observers")

@@ -17,7 +17,7 @@ from holdfast.model.ids import Instant, RunId, StepId
 from holdfast.model.run import RunStatus
 from holdfast.model.secrets import Secrets
 from holdfast.runtime.attempt import Attempt
-from holdfast.store.port import InboxRow
+from holdfast.store.rows import InboxRow
 
 
 def _forget(_: RunId, __: Mapping[str, str]) -> None:

@@ -20,7 +20,8 @@ from holdfast.runtime.driver import Driver
 from holdfast.runtime.held import Held
 from holdfast.runtime.loading import load_row
 from holdfast.runtime.secrets import SecretMemory
-from holdfast.store.port import Claimed, Store
+from holdfast.store.port import Store
+from holdfast.store.rows import Claimed
 
 logger: Final = logging.getLogger("holdfast.runs")
 

@@ -21,7 +21,8 @@ from holdfast.model.run import RunStatus
 from holdfast.runtime.holdings import Holdings, missing
 from holdfast.runtime.patrol import Patrol
 from holdfast.runtime.secrets import SecretMemory
-from holdfast.store.port import RunQuery, Store, WorkerRow
+from holdfast.store.port import Store
+from holdfast.store.rows import RunQuery, WorkerRow
 
 logger: Final = logging.getLogger("holdfast")
 

@@ -13,7 +13,8 @@ from holdfast.model import facts
 from holdfast.model.ids import RunId
 from holdfast.model.run import RunRow
 from holdfast.model.values import decode
-from holdfast.store.port import JournalRow, Store
+from holdfast.store.port import Store
+from holdfast.store.rows import JournalRow
 
 
 class Loaded(msgspec.Struct):

@@ -8,7 +8,8 @@ from typing import Final
 
 from holdfast.model.ids import SECOND, Instant, RunId, WorkerId
 from holdfast.runtime.host import Host
-from holdfast.store.port import Store, WorkerRow
+from holdfast.store.port import Store
+from holdfast.store.rows import WorkerRow
 
 logger: Final = logging.getLogger("holdfast")
 

@@ -25,7 +25,8 @@ from holdfast.runtime.host import Host, Lock
 from holdfast.runtime.keeper import PATROL_SECONDS, Keeper
 from holdfast.runtime.patrol import Patrol
 from holdfast.runtime.secrets import SecretMemory
-from holdfast.store.port import Store, WorkerRow
+from holdfast.store.port import Store
+from holdfast.store.rows import WorkerRow
 
 logger: Final = logging.getLogger("holdfast")
 

@@ -13,7 +13,7 @@ import msgspec
 from holdfast.model.commit import Commit
 from holdfast.model.facts import FORMAT, NOTHING, ErrorInfo
 from holdfast.model.run import ENDED, Progress, RunRow, RunStatus
-from holdfast.store.port import WorkerRow
+from holdfast.store.rows import WorkerRow
 
 PARAMS_HASH: Final = "params"
 """The name under which large params stand among a run's large values; no content hash is that short."""

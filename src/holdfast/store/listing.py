@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from holdfast.model.run import RunStatus
-from holdfast.store.port import RunQuery
+from holdfast.store.rows import RunQuery
 
 
 class Chosen(NamedTuple):

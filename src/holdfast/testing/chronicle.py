@@ -14,7 +14,7 @@ import msgspec
 from holdfast.model import facts
 from holdfast.model.commit import Commit, Committed, Conflict, Dequeue, Enqueue
 from holdfast.model.ids import CommitId, RunId, StepId, WorkerId
-from holdfast.store.port import Claimed
+from holdfast.store.rows import Claimed
 
 PARKED_AFTER: Final = 3
 """Deaths without a step's end in between, after which a run may be parked."""

@@ -19,14 +19,14 @@ from holdfast.errors import StoreUnavailable
 from holdfast.model.commit import Commit, Committed, Conflict
 from holdfast.model.ids import SECOND, Instant, RunId, WorkerId
 from holdfast.model.run import RunRow
-from holdfast.store.port import (
+from holdfast.store.port import Store
+from holdfast.store.rows import (
     Claimed,
     Delivered,
     Delivery,
     InboxRow,
     JournalRow,
     RunQuery,
-    Store,
     Stored,
     WorkerRow,
 )

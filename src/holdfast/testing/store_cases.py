@@ -12,7 +12,8 @@ from holdfast.model import facts
 from holdfast.model.commit import AnyEffect, Commit, Committed, Enqueue
 from holdfast.model.ids import SECOND, Instant, RunId
 from holdfast.model.run import RunRow, RunStatus
-from holdfast.store.port import Delivered, Delivery, Store, WorkerRow
+from holdfast.store.port import Store
+from holdfast.store.rows import Delivered, Delivery, WorkerRow
 
 NOON = 1_700_000_000 * SECOND
 LANE = ("default", "order")

@@ -15,7 +15,8 @@ from holdfast.errors import StoreError
 from holdfast.model import facts
 from holdfast.model.commit import Commit, Committed, Conflict, Deliver, Dequeue, Enqueue
 from holdfast.model.run import Progress, RunStatus
-from holdfast.store.port import Fold, JournalRow, RunQuery, Store, Stored
+from holdfast.store.port import Store
+from holdfast.store.rows import Fold, JournalRow, RunQuery, Stored
 from holdfast.testing.store_cases import (
     COMPLETED,
     FAILED,

@@ -11,7 +11,8 @@ import msgspec
 from holdfast.model import facts
 from holdfast.model.commit import Conflict, Deliver, Dequeue, Enqueue, Withdraw
 from holdfast.model.ids import SECOND
-from holdfast.store.port import Delivered, Store
+from holdfast.store.port import Store
+from holdfast.store.rows import Delivered
 from holdfast.testing.store_cases import (
     ANY,
     COMPLETED,

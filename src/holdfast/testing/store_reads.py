@@ -18,7 +18,8 @@ from holdfast.model import facts
 from holdfast.model.commit import Conflict, Dequeue
 from holdfast.model.ids import SECOND
 from holdfast.model.run import RunStatus
-from holdfast.store.port import Delivered, RunQuery, Store
+from holdfast.store.port import Store
+from holdfast.store.rows import Delivered, RunQuery
 from holdfast.testing.store_cases import (
     COMPLETED,
     FAILED,

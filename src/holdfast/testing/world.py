@@ -30,7 +30,8 @@ from holdfast.model.values import decode
 from holdfast.run import Run
 from holdfast.services import Runtime
 from holdfast.store.open import open_store
-from holdfast.store.port import RunQuery, Store
+from holdfast.store.port import Store
+from holdfast.store.rows import RunQuery
 from holdfast.testing.chronicle import Chronicle
 from holdfast.testing.clock import VirtualClock
 from holdfast.testing.faults import NO_FAULTS, Faults, FaultyStore, Plan, Writes

@@ -11,7 +11,7 @@ from holdfast.model.audit import Decision, Stage
 from holdfast.model.ids import SECOND, moment
 from holdfast.model.run import StepStatus
 from holdfast.model.values import encode
-from holdfast.store.port import JournalRow
+from holdfast.store.rows import JournalRow
 
 BEGIN = 1_700_000_000 * SECOND
 ERROR = facts.ErrorInfo(code="step_failed", type="ValueError", message="no page", traceback="Traceback ...")

@@ -28,7 +28,7 @@ from holdfast.model import facts
 from holdfast.model.event import RunEvent
 from holdfast.model.ids import SECOND, moment, split_step, step_id
 from holdfast.model.values import encode
-from holdfast.store.port import JournalRow
+from holdfast.store.rows import JournalRow
 
 AT = 1_700_000_000 * SECOND
 STARTED = AT - 1_500_000

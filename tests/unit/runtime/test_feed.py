@@ -20,7 +20,8 @@ from holdfast.model.values import encode
 from holdfast.runtime import feed as feeds
 from holdfast.runtime.feed import Cursor, Entry, Feed, Key
 from holdfast.store.open import open_store
-from holdfast.store.port import JournalRow, Store
+from holdfast.store.port import Store
+from holdfast.store.rows import JournalRow
 
 RUNNING = RunStatus.RUNNING
 

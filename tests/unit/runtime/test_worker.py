@@ -17,7 +17,7 @@ from holdfast.runtime.host import Host, LifeLock
 from holdfast.runtime.keeper import SUSPECT_SECONDS
 from holdfast.runtime.patrol import forgettable
 from holdfast.runtime.worker import Worker
-from holdfast.store.port import WorkerRow
+from holdfast.store.rows import WorkerRow
 from holdfast.testing.world import World
 from tests.conftest import OpenEngine
 from tests.graphs import PATIENCE, Gate, nothing, sequence, until

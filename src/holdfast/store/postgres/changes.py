@@ -11,10 +11,10 @@ from holdfast.model.facts import FORMAT
 from holdfast.model.ids import Instant, RunId, WorkerId
 from holdfast.model.run import RunStatus
 from holdfast.store import codec
-from holdfast.store.port import Claimed, Delivered, Delivery, WorkerRow
 from holdfast.store.postgres.link import Statement
 from holdfast.store.postgres.queries import SQL
 from holdfast.store.postgres.wire import Value, documents, number, numbers, rows, text, texts
+from holdfast.store.rows import Claimed, Delivered, Delivery, WorkerRow
 
 SUSPECT_DEATHS: Final = 2
 """From so many deaths on a run is claimed alone, so that it takes no others with it."""

@@ -14,13 +14,13 @@ from holdfast.model.ids import Instant, RunId, WorkerId
 from holdfast.model.run import RunRow
 from holdfast.store import codec
 from holdfast.store.listing import Chosen, choose, statuses
-from holdfast.store.port import Fold, InboxRow, JournalRow, RunQuery, Stored, WorkerRow
 from holdfast.store.postgres.failures import explained
 from holdfast.store.postgres.lines import Line
 from holdfast.store.postgres.link import Statement
 from holdfast.store.postgres.queries import SQL
 from holdfast.store.postgres.together import Together
 from holdfast.store.postgres.wire import Value, number, numbers, rows, text, texts
+from holdfast.store.rows import Fold, InboxRow, JournalRow, RunQuery, Stored, WorkerRow
 
 T = TypeVar("T")
 

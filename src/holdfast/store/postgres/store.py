@@ -16,17 +16,6 @@ from holdfast.errors import StoreUnavailable
 from holdfast.model.commit import Commit, Committed, Conflict, Deliver, Enqueue
 from holdfast.model.ids import Instant, RunId, WorkerId
 from holdfast.model.run import RunRow
-from holdfast.store.port import (
-    Claimed,
-    Delivered,
-    Delivery,
-    InboxRow,
-    JournalRow,
-    RunQuery,
-    Stored,
-    StoreStats,
-    WorkerRow,
-)
 from holdfast.store.postgres import changes, schema
 from holdfast.store.postgres.bell import Bell
 from holdfast.store.postgres.clock import ServerClock
@@ -38,6 +27,17 @@ from holdfast.store.postgres.queries import SQL
 from holdfast.store.postgres.reader import Reader
 from holdfast.store.postgres.wire import rows
 from holdfast.store.postgres.writer import Writer
+from holdfast.store.rows import (
+    Claimed,
+    Delivered,
+    Delivery,
+    InboxRow,
+    JournalRow,
+    RunQuery,
+    Stored,
+    StoreStats,
+    WorkerRow,
+)
 
 MOST_ROWS: Final = 1000
 """Lists longer than this are read on a connection of their own, since answers come in order."""

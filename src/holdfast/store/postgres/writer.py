@@ -19,13 +19,13 @@ from psycopg.pq.abc import PGresult
 from holdfast.errors import StoreError, StoreUnavailable
 from holdfast.model.commit import Commit, Committed, Conflict
 from holdfast.model.ids import Instant
-from holdfast.store.port import Delivered, Delivery, StoreStats
 from holdfast.store.postgres import changes
 from holdfast.store.postgres.commits import Group
 from holdfast.store.postgres.failures import explained, is_passing, is_unavailable
 from holdfast.store.postgres.lines import Line
 from holdfast.store.postgres.link import Statement
 from holdfast.store.postgres.wire import number
+from holdfast.store.rows import Delivered, Delivery, StoreStats
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from holdfast.model.facts import FORMAT
 from holdfast.model.ids import Instant, RunId, WorkerId
 from holdfast.model.run import ENDED, RESUMABLE, RunRow
 from holdfast.store import codec
-from holdfast.store.port import Claimed, Delivered, Delivery, WorkerRow
+from holdfast.store.rows import Claimed, Delivered, Delivery, WorkerRow
 from holdfast.store.sqlite.queries import SQL
 
 SUSPECT_DEATHS: Final = 2

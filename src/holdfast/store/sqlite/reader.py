@@ -13,7 +13,7 @@ from holdfast.model.ids import Instant, RunId, WorkerId
 from holdfast.model.run import RunRow
 from holdfast.store import codec
 from holdfast.store.listing import choose, statuses
-from holdfast.store.port import Fold, InboxRow, JournalRow, RunQuery, Stored, WorkerRow
+from holdfast.store.rows import Fold, InboxRow, JournalRow, RunQuery, Stored, WorkerRow
 from holdfast.store.sqlite.queries import SQL
 
 _ALL: Final = -1

@@ -16,7 +16,7 @@ from holdfast.errors import StoreUnavailable
 from holdfast.model.commit import Commit, Committed, Conflict
 from holdfast.model.ids import Instant, RunId, WorkerId
 from holdfast.model.run import RunRow
-from holdfast.store.port import (
+from holdfast.store.rows import (
     Claimed,
     Delivered,
     Delivery,

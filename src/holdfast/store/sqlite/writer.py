@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 
 from holdfast.errors import StoreError, StoreUnavailable
 from holdfast.model.commit import Commit, Committed, Conflict
-from holdfast.store.port import StoreStats
+from holdfast.store.rows import StoreStats
 from holdfast.store.sqlite.commits import write_commit
 from holdfast.store.sqlite.failures import LOCK_PATIENCE, explained, is_busy, is_unavailable, jitter
 

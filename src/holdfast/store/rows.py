@@ -1,0 +1,126 @@
+"""What goes into a store and comes out of it: rows as values, arrivals and what became of them, queries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from holdfast.model.ids import InboxId, Instant, RunId, WorkerId
+from holdfast.model.run import RunRow, RunStatus
+
+
+class Claimed(msgspec.Struct, frozen=True):
+    """A job that this worker now holds: the run's row with its raised epoch, and what the job knew."""
+
+    run: RunRow
+    deaths: int
+    wakes: int
+
+
+class InboxRow(msgspec.Struct, frozen=True):
+    """An arrival that waits in a run's inbox. `fact` is empty for a mere wake-up."""
+
+    id: InboxId
+    run: RunId
+    key: str
+    fact: bytes
+
+
+class JournalRow(msgspec.Struct, frozen=True):
+    """One commit in the journal: the position of its first fact, how many facts it holds, and the facts as JSON.
+
+    Positions count from 1, so what was committed at position n (n facts before it) is the row with position n + 1.
+    `cursor` says where it stands among the commits of all runs; only its store can read it.
+    """
+
+    cursor: str
+    run: RunId
+    position: int
+    count: int
+    at: Instant
+    worker: WorkerId
+    facts: bytes
+
+
+class Fold(msgspec.Struct, frozen=True):
+    """A stored fold: the program's encoded progress after `position` facts, and the hash of the program."""
+
+    position: int
+    hash: str
+    data: bytes
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """All that is needed to take a run up: its row, the newest fold if any, the journal after it, its large values."""
+
+    run: RunRow
+    fold: Fold | None
+    rows: Sequence[JournalRow]
+    blobs: Mapping[str, bytes]
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """An arrival for a run, from anyone. Refused when the run's status is not in `allowed`.
+
+    `wakes` lists the statuses in which the delivery makes the run's job ready (a paused run is woken by few things).
+    `reopens` sets an unheld run to pending, which is the only status that a non-holder writes.
+    """
+
+    run: RunId
+    key: str
+    fact: bytes
+    allowed: frozenset[RunStatus]
+    wakes: frozenset[RunStatus]
+    reopens: bool = False
+
+
+class Delivered(msgspec.Struct, frozen=True):
+    """What became of a delivery. `status` is the run's status before, `worker` who holds it (empty: nobody)."""
+
+    outcome: Literal["delivered", "repeated", "refused", "unknown"]
+    status: RunStatus | None = None
+    worker: WorkerId = ""
+
+
+class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker: where it lives, until when its lease runs, and which workflows it knows (name: parameter schema)."""
+
+    id: WorkerId
+    host: str
+    boot: str
+    namespace: str
+    pid: int
+    lock: str
+    queues: tuple[str, ...] = ("default",)
+    workflows: Mapping[str, msgspec.Raw] = {}
+    version: str = ""
+    started_at: Instant = 0
+    leased_until: Instant = 0
+    stopped_at: Instant = 0
+
+
+class RunQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which runs to list. `after` is the (created_at, id) of the last one seen; newest first unless `ascending`.
+
+    `waits_for` ("secret", "signal") chooses runs that say in `waiting_on` that they wait for one.
+    """
+
+    workflow: str | None = None
+    status: frozenset[RunStatus] = frozenset()
+    tags: tuple[str, ...] = ()
+    since: Instant | None = None
+    until: Instant | None = None
+    waits_for: str = ""
+    ascending: bool = False
+    limit: int = 50
+    after: tuple[Instant, RunId] | None = None
+
+
+class StoreStats(msgspec.Struct):
+    """Counters since the store was opened: commits of runs, and the transactions that carried them."""
+
+    commits: int = 0
+    transactions: int = 0
+    bytes: int = 0
