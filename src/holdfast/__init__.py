@@ -24,6 +24,7 @@ from holdfast.errors import (
     StoreError,
     WorkflowNotFound,
 )
+from holdfast.item_nodes import chain_node, conditional_node, parallel_node
 from holdfast.model.run import RunStatus, StepStatus
 from holdfast.model.state import State
 from holdfast.model.values import register_type
@@ -100,11 +101,14 @@ __all__ = [
     "StreamingObserver",
     "WorkflowNotFound",
     "__version__",
+    "chain_node",
+    "conditional_node",
     "get_checkpoint_store",
     "get_observer",
     "get_workflow",
     "interrupt",
     "list_workflows",
+    "parallel_node",
     "process_chain",
     "process_conditional",
     "process_parallel",

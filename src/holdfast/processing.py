@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar, overload
 
+from holdfast.core.context import Suspended
 from holdfast.errors import ChainError, ConditionalError, ParallelError, TaskError
 from holdfast.patterns.chain.results import (
     ChainResult,
@@ -62,7 +63,7 @@ async def process_chain(
                 except BaseException as error:
                     tell.failed("step.complete", error, **place)
                     tell.failed("chain.complete", error, steps_completed=index)
-                    if is_own(error):
+                    if is_own(error) or isinstance(error, Suspended):
                         raise
                     raise ChainError(index, item, state, error) from error
                 tell("step.complete", **place)
@@ -155,7 +156,7 @@ async def process_conditional(
                 tell("route.select", route=route, has_default=default is not None)
                 made: S = await call(threads, handler, state)
             except BaseException as error:
-                if is_own(error):
+                if is_own(error) or isinstance(error, Suspended):
                     raise
                 raise ConditionalError(route, state, error) from error
         tell("route.execute", route=route)
@@ -170,8 +171,12 @@ async def _gather(
     tell: Teller,
     progress: Progress | None,
 ) -> None:
-    """Have workers take the items in order until none is left or one has failed and that stops the others."""
+    """Have workers take the items in order until none is left or one has failed and that stops the others.
+
+    A step's item that waits for an answer stops nobody; when nothing failed for good, the step waits in the end.
+    """
     waiting = iter(enumerate(items))
+    asked: dict[int, Suspended] = {}
 
     async def work(worker: int, threads: Threads) -> None:
         for index, item in waiting:
@@ -179,6 +184,8 @@ async def _gather(
             tell("worker.start", **place)
             try:
                 result = await call(threads, fn, item)
+            except Suspended as question:
+                asked[index] = question
             except BaseException as error:
                 if is_own(error):
                     raise
@@ -196,6 +203,8 @@ async def _gather(
         async with asyncio.TaskGroup() as group:
             for worker in range(min(workers, len(items))):
                 group.create_task(work(worker, threads))
+    if asked and not gathering.stopped:
+        raise asked[min(asked)]
 
 
 async def _report(progress: Progress | None, done: int, total: int, value: Any) -> None:

@@ -14,7 +14,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
-from holdfast import END, START, RetryPolicy, Send, State, StateGraph, StepContext
+from holdfast import (
+    END,
+    START,
+    ChainConfig,
+    ParallelConfig,
+    RetryPolicy,
+    Send,
+    State,
+    StateGraph,
+    StepContext,
+    chain_node,
+    parallel_node,
+)
 from holdfast.patterns.graph.factory import GraphWorkflow
 from holdfast.registry import Registry
 
@@ -180,10 +192,31 @@ def patient(graph: StateGraph, runtime: Any, params: dict[str, Any]) -> State:
     return State({})
 
 
+def items(graph: StateGraph, runtime: Any, params: dict[str, Any]) -> State:
+    """Items in parallel, then a chain. Each start of an item's code is one line of the log."""
+
+    def square(number: int) -> int:
+        write_line(params["log"], "square", number)
+        return number * number
+
+    async def add(number: int, state: State) -> State:
+        write_line(params["log"], "add", number)
+        return state.set("sum", state.get("sum", 0) + number)
+
+    limited = ParallelConfig(max_workers=2, observer=None)
+    squares = parallel_node(
+        range(params["count"]), square, lambda done, _: {"squares": done.results}, limited
+    )
+    graph.add_node("squares", squares)
+    graph.add_node("total", chain_node("squares", add, ChainConfig(observer=None)))
+    graph.add_edge(START, "squares").add_edge("squares", "total").add_edge("total", END)
+    return State({})
+
+
 def registered() -> Registry:
     """A registry with all of them."""
     registry = Registry()
     registry.add(GraphWorkflow("wide", wide, schema=Work))
-    for factory in (slow, poison, poison_factory, patient):
+    for factory in (slow, poison, poison_factory, patient, items):
         registry.add(GraphWorkflow(factory.__name__, factory))
     return registry

@@ -320,6 +320,16 @@ async def test_a_result_that_cannot_be_kept_fails_the_node_and_names_the_call(en
         await engine.execute(sequence("calls", node=node))
 
 
+async def test_a_call_that_raises_stop_iteration_fails_the_node(engine: Engine) -> None:
+    """A future refuses that exception, so nobody would hear of it."""
+
+    async def node(state: State, step: StepContext) -> None:
+        await step.call(lambda: next(iter(())))
+
+    with pytest.raises(RunFailed, match="StopIteration"):
+        await engine.execute(sequence("calls", node=node), timeout=10)
+
+
 async def test_a_large_result_of_a_call_is_read_again(url: str, open_engine: OpenEngine) -> None:
     made: list[int] = []
 

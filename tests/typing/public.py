@@ -29,10 +29,13 @@ from holdfast import (
     State,
     StateGraph,
     StreamingObserver,
+    chain_node,
+    conditional_node,
     get_checkpoint_store,
     get_observer,
     get_workflow,
     list_workflows,
+    parallel_node,
     process_chain,
     process_conditional,
     process_parallel,
@@ -174,6 +177,14 @@ async def processed() -> tuple[list[float], list[str], int, str]:
     way: str = await process_conditional("x", lambda _: "up", {"up": str.upper})
     await process_parallel(5, halved)  # type: ignore[call-overload]
     return halves, texts, total, way
+
+
+def item_nodes(graph: StateGraph) -> None:
+    graph.add_node("each", parallel_node("numbers", halved, lambda result, _: {"halves": result.results}))
+    graph.add_node("chain", chain_node(lambda state: state["numbers"], lambda n, state: state.set("last", n)))
+    graph.add_node("way", conditional_node(lambda _: "up", {"up": lambda _: None}))
+    parallel_node("numbers", halved)  # type: ignore[call-arg]
+    conditional_node(lambda _: "up", [])  # type: ignore[arg-type]
 
 
 def states(state: State) -> tuple[str | None, str | None, datetime | None]:

@@ -10,6 +10,7 @@ import asyncio
 import concurrent.futures
 import inspect
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -20,6 +21,7 @@ from holdfast.model import facts
 from holdfast.model.ids import Instant, StepId, step_id
 from holdfast.model.state import State, split_large
 from holdfast.model.values import decode, encode
+from holdfast.runtime.calling import call as call_anywhere
 
 if TYPE_CHECKING:
     from holdfast.runtime.attempt import Attempt
@@ -90,11 +92,7 @@ class Asking:
     ) -> Any:
         if known is not None:
             return self._read(known)
-        if inspect.iscoroutinefunction(fn):
-            value = await fn(*args, **kwargs)
-        else:
-            value = await self._in_thread(lambda: fn(*args, **kwargs))
-            value = await value if inspect.isawaitable(value) else value
+        value = await call_anywhere(self._executor.threads, partial(fn, *args, **kwargs))
         kept, result = self._keep(call, value)
         await asyncio.wrap_future(kept)
         return self._read(result)
@@ -115,18 +113,6 @@ class Asking:
         kept, result = self._keep(call, value)
         kept.result()
         return self._read(result)
-
-    def _in_thread(self, job: Callable[[], Any]) -> Awaitable[Any]:
-        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
-
-        def run() -> None:
-            try:
-                future.set_result(job())
-            except BaseException as error:  # noqa: BLE001 - it is raised where the call stands
-                future.set_exception(error)
-
-        self._executor.threads.run(run)
-        return asyncio.wrap_future(future)
 
     def _keep(self, call: _Call, value: Any) -> tuple[concurrent.futures.Future[None], msgspec.Raw]:
         """Have a finished call recorded; returns what tells that it is durable, and its result as it is kept."""

@@ -107,6 +107,14 @@ def handler_of(
     )
 
 
+def fixed_items(items: Items) -> Items:
+    """Return the items of a node so that each of its runs can iterate over them.
+
+    Raises DefinitionError when they are given and there is nothing to iterate over.
+    """
+    return items if callable(items) or isinstance(items, str) else items_of(items, {})
+
+
 def items_of(items: Items, state: Mapping[str, Any]) -> list[Any]:
     """Return a node's items; raises DefinitionError when there are none to iterate over."""
     if callable(items):
