@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from PIL import Image
 
-from holdfast.agents import Agent, AgentRequest, OpenAIAgent, ask
+from examples.models import model_from_environment
+from holdfast.agents import Agent, AgentRequest, ask
 
 from .pages import png_bytes
 from .readings import LOCATIONS, FilterSuggestion, Location, Marking, PageReading, clamp
@@ -60,14 +61,8 @@ class VisionReader:
 
 def vision_from_environment(environment: Mapping[str, str] = os.environ) -> VisionReader | None:
     """Returns the model that VISION_URL, VISION_MODEL and VISION_TOKEN name, or None without VISION_URL."""
-    url = environment.get("VISION_URL")
-    if not url:
-        return None
-    model = environment.get("VISION_MODEL")
-    if not model:
-        raise ValueError("VISION_URL is set, VISION_MODEL is not: which model is to be asked?")
-    key = "VISION_TOKEN" if environment.get("VISION_TOKEN") else None
-    return VisionReader(OpenAIAgent(url, model, key, options={"temperature": 0}))
+    model = model_from_environment("VISION", environment)
+    return VisionReader(model) if model else None
 
 
 def parse_reading(answer: str, page_number: int) -> PageReading:

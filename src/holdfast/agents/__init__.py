@@ -4,7 +4,7 @@ from holdfast.agents.openai import OpenAIAgent
 from holdfast.agents.protocol import Completion
 from holdfast.agents.registry import get_agent, list_agents, register_agent
 from holdfast.agents.request import Agent, AgentRequest, ask
-from holdfast.agents.scripted import ScriptedAgent
+from holdfast.agents.scripted import Rule, ScriptedAgent
 from holdfast.errors import AgentError, AgentNotFound, AgentRefused, AgentUnavailable
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "AgentUnavailable",
     "Completion",
     "OpenAIAgent",
+    "Rule",
     "ScriptedAgent",
     "ask",
     "get_agent",

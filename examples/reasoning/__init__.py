@@ -1,0 +1,1 @@
+"""Thinks a problem through by asking an agent three times: analyze, reason, conclude."""

@@ -1,0 +1,1 @@
+"""Summarizes a text by asking an agent: one durable step."""
