@@ -29,6 +29,7 @@ from holdfast.model.checks import (
     DATA,
     DURATION,
     FLAG,
+    LABEL,
     NAMES,
     PRIORITY,
     TEXT,
@@ -82,7 +83,7 @@ _ON_CONFLICT: Final = ("return", "reject", "restart")
 _START: Final = {
     "params": DATA.or_none(),
     "on_conflict": Kind(lambda given: given in _ON_CONFLICT, "return, reject or restart"),
-    "queue": TEXT.or_none(),
+    "queue": LABEL.or_none(),
     "priority": PRIORITY.or_none(),
     "tags": TEXTS.or_none(),
     "delay": DURATION.or_none(),
@@ -356,8 +357,8 @@ class Engine(Travelling):
 
     async def signal(self, id: RunId, name: str, value: Any = None, key: str | None = None) -> None:
         """Send a run a named value; the same `key` again changes nothing. Raises RunNotFound, InvalidStatus."""
-        argument("name", name, TEXT)
-        argument("key", key, TEXT.or_none())
+        argument("name", name, LABEL)
+        argument("key", key, LABEL.or_none())
         data = encode(value, f"signal {name!r}")
         known = Secrets(self._secrets.of(id))
         known.refuse({name: data}, "the signal")

@@ -18,7 +18,7 @@ from holdfast.core.events import events_of, reader
 from holdfast.errors import PayloadRejected, RequestError, RunCancelled, RunFailed, RunNotFound, RunTimedOut
 from holdfast.model import facts
 from holdfast.model.audit import Checkpoint, Decision, Stage
-from holdfast.model.checks import DURATION, POSITION, TEXT, TEXTS, WORDS, Kind, argument, instance_of
+from holdfast.model.checks import DURATION, LABEL, POSITION, TEXTS, WORDS, Kind, argument, instance_of
 from holdfast.model.event import RunEvent
 from holdfast.model.ids import Instant, RunId, check_run_id, instant, moment, seconds
 from holdfast.model.run import ENDED, RunRow, RunStatus
@@ -43,7 +43,7 @@ MOST: Final = 10_000
 
 _TIMEOUT: Final = DURATION.or_none()
 _FILTERS: Final = {
-    "workflow": TEXT.or_none(),
+    "workflow": LABEL.or_none(),
     "status": instance_of(str, Collection, expected="a status or a list of them").or_none(),
     "tags": TEXTS.or_none(),
 }

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar, cast
 
 from holdfast.core.program import Workflow
 from holdfast.errors import DefinitionError, WorkflowNotFound
+from holdfast.model.checks import LABEL, setting
 from holdfast.patterns.graph.builder import StateGraph
 from holdfast.patterns.graph.configs import GraphConfig
 from holdfast.patterns.graph.factory import GraphWorkflow, from_graph
@@ -30,6 +31,7 @@ class Registry:
         name: object = workflow.name
         if not isinstance(name, str) or not name.strip():
             raise DefinitionError(f"a workflow's name is empty: {name!r}", fix="Give it a name.")
+        setting("a workflow", "name", name, LABEL)
         with self._lock:
             if name in self._workflows and not replace and self._workflows[name] is not workflow:
                 raise DefinitionError(

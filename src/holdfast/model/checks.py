@@ -20,6 +20,9 @@ MOST_SECONDS: Final = 100 * 365 * 86_400
 
 _MOST_PRIORITY: Final = 2**31
 
+MOST_CHARACTERS: Final = 200
+"""No name is longer: what is looked up must fit into an index, whatever the characters and the database."""
+
 
 class Kind(NamedTuple):
     """What an argument may be: a test, and the words that end the sentence "Give …"."""
@@ -79,14 +82,21 @@ def lasts(given: Any) -> float:
 
 
 def _is_text(given: object) -> bool:
-    """Tell whether it is a text that can be stored, and not empty."""
-    return isinstance(given, str) and bool(given) and given.encode(errors="ignore").decode() == given
+    """Tell whether it is a text that every database can store, and not empty."""
+    if not isinstance(given, str) or not given or "\0" in given:
+        return False
+    return given.encode(errors="ignore").decode() == given
+
+
+def _is_label(given: object) -> bool:
+    """Tell whether it is a text that something can be looked up by."""
+    return _is_text(given) and len(cast("str", given)) <= MOST_CHARACTERS
 
 
 def _are_texts(given: object) -> bool:
     if not isinstance(given, Collection) or isinstance(given, str | bytes | Mapping):
         return False
-    return all(isinstance(each, str) and each for each in given)
+    return all(map(_is_label, given))
 
 
 def _are_names(given: object) -> bool:
@@ -99,6 +109,7 @@ def _are_names(given: object) -> bool:
 
 
 TEXT: Final = Kind(_is_text, "a text that is not empty")
+LABEL: Final = Kind(_is_label, f"a text of 1 to {MOST_CHARACTERS} characters, none of them NUL")
 WORDS: Final = instance_of(str, expected="a text")
 TEXTS: Final = Kind(_are_texts, 'a list of texts, such as ["nightly"]')
 NAMES: Final = Kind(_are_names, 'a list of names, such as ["default", "gpu"]')

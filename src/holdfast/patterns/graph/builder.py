@@ -16,7 +16,7 @@ from holdfast.core.embedding import embedded
 from holdfast.core.program import END, START
 from holdfast.core.retries import RetryPolicy
 from holdfast.errors import DefinitionError
-from holdfast.model.checks import DATA, WORDS, Kind, argument, instance_of, setting
+from holdfast.model.checks import DATA, LABEL, WORDS, Kind, argument, instance_of, setting
 from holdfast.model.schema import Schema, read_schema
 from holdfast.patterns.graph.configs import DEFAULT, GraphConfig
 from holdfast.patterns.graph.edges import Edge, Predicate, Router, check_edge, predicate_name, router_of
@@ -30,7 +30,7 @@ _RESERVED: Final = ("timer:", "signal:")
 
 _LABEL: Final = WORDS.or_none()
 _KINDS: Final = {
-    "name": _LABEL,
+    "name": Kind(lambda given: given in (None, "") or LABEL.holds(given), LABEL.expected),
     "config": instance_of(GraphConfig, expected="a GraphConfig").or_none(),
     "version": WORDS,
     "description": WORDS,

@@ -11,7 +11,7 @@ from holdfast.core.checkpoints import Checkpointing
 from holdfast.core.embedding import embedded
 from holdfast.core.work import Blobs
 from holdfast.errors import DefinitionError
-from holdfast.model.checks import DURATION, PRIORITY, TEXT, WORDS, instance_of, setting
+from holdfast.model.checks import DURATION, LABEL, PRIORITY, WORDS, instance_of, setting
 from holdfast.model.ids import seconds
 from holdfast.model.schema import Params, read_params
 from holdfast.model.state import State
@@ -26,7 +26,7 @@ _KINDS: Final = {
     "description": WORDS,
     "config": instance_of(GraphConfig, expected="a GraphConfig").or_none(),
     "version": WORDS,
-    "queue": TEXT,
+    "queue": LABEL,
     "priority": PRIORITY,
     "timeout": DURATION.or_none(),
 }
