@@ -31,6 +31,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             del sys.modules[name]
 
 
+@pytest.fixture(params=["file", "postgres"])
+def each_store(request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file that is used when nothing is said, and an empty PostgreSQL that the environment names."""
+    if request.param == "postgres":
+        monkeypatch.setenv("HOLDFAST_URL", request.getfixturevalue("postgres_url"))
+
+
 @pytest.fixture
 def call(capsys: pytest.CaptureFixture[str]) -> Call:
     """`call("runs", "--json")`: the command line in this process."""

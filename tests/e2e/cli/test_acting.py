@@ -8,6 +8,8 @@ import pytest
 
 from tests.e2e.cli.calling import Call, effects
 
+pytestmark = pytest.mark.usefixtures("each_store")
+
 
 def status(call: Call, run: str) -> str:
     found: str = call("show", run, "--json").document["status"]

@@ -10,9 +10,11 @@ import pytest
 from holdfast.cli.marks import TIMES
 from tests.e2e.cli.calling import Call, Done, effects
 
+pytestmark = pytest.mark.usefixtures("each_store")
+
 
 @pytest.fixture
-def ended(call: Call) -> None:
+def ended(each_store: None, call: Call) -> None:
     """A completed run `good`, a failed one `bad`, and one that nobody took, `new`."""
     assert call("run", "flows:wide", "--param", "n=3", "--id", "good", "--tag", "red").code == 0
     assert call("run", "flows:fails", "--id", "bad").code == 1

@@ -10,6 +10,8 @@ import pytest
 from holdfast.cli.marks import TIMES
 from tests.e2e.cli.calling import Call, effects
 
+pytestmark = pytest.mark.usefixtures("each_store")
+
 
 def test_the_first_line_tells_the_run_and_the_last_its_result(call: Call) -> None:
     done = call("run", "flows:greet", "--param", "name=Ada", "--id", "r-1")

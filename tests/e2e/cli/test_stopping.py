@@ -11,6 +11,8 @@ import pytest
 
 from tests.e2e.cli.calling import INTERRUPTS, Call, Process, began, effects, until
 
+pytestmark = pytest.mark.usefixtures("each_store")
+
 HOW = "interrupted; nothing is lost, go on with: holdfast resume r-1 --app flows"
 
 

@@ -14,6 +14,8 @@ import pytest
 
 from tests.e2e.cli.calling import INTERRUPTS, Call, Process, began, effects, until
 
+pytestmark = pytest.mark.usefixtures("each_store")
+
 
 class News:
     """What a worker with `--json` told so far, read as it comes."""
@@ -153,7 +155,7 @@ def test_people_read_lines(call: Call, process: type[Process]) -> None:
     running = process("worker", "--app", "flows")
     assert running.popen.stdout is not None
     lines = iter(running.popen.stdout)
-    assert next(lines).startswith("store      sqlite:///")
+    assert next(lines).startswith(("store      sqlite:///", "store      postgresql://"))
     assert "serving as" in next(line for line in lines if "serving" in line)
     call("run", "flows:greet", "--detach", "--id", "r-1")
     assert next(lines).endswith("· r-1  greet  taken\n")
