@@ -46,8 +46,10 @@ class Backend:
         mine = socket.socket(fileno=os.dup(owner.pgconn.socket))
         return cls(*await asyncio.open_connection(sock=mine), owner)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self.writer.close()
+        with contextlib.suppress(ConnectionError):
+            await self.writer.wait_closed()
         self.owner.close()
 
 
@@ -62,6 +64,7 @@ class Pooler:
         self._free: asyncio.Queue[Backend] = asyncio.Queue()
         self._tls = tls
         self._clients: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self.port: int = server.sockets[0].getsockname()[1]
         parts = urlsplit(url)
         self.url = f"postgresql://{parts.username or 'postgres'}@127.0.0.1:{self.port}{parts.path}"
@@ -81,6 +84,10 @@ class Pooler:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._clients.add(writer)
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         try:
             if await self._greet(reader, writer):
                 while (batch := await read_batch(reader)) is not None:
@@ -90,6 +97,14 @@ class Pooler:
         finally:
             self._clients.discard(writer)
             writer.close()
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
+                await writer.wait_closed()
+
+    async def close(self) -> None:
+        """Lose all clients, and wait until nobody is served any more."""
+        self.abort_clients()
+        if self._serving:
+            await asyncio.wait(self._serving)
 
     async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         while True:
@@ -197,10 +212,9 @@ async def run(
     ready.put(running[0])
     await done.wait()
     server.close()
-    running[0].abort_clients()
-    await asyncio.sleep(0.01)
+    await running[0].close()
     for backend in backends:
-        backend.close()
+        await backend.close()
 
 
 async def read_message(reader: asyncio.StreamReader) -> Message:

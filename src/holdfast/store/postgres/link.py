@@ -28,11 +28,15 @@ class Statement(NamedTuple):
     values: Sequence[Value] = ()
 
 
-class _Batch:
-    __slots__ = ("error", "future", "results")
+Heard = Callable[[list[PGresult], "psycopg.Error | None"], None]
+"""Called with the results of a batch, or with what went wrong."""
 
-    def __init__(self, future: asyncio.Future[list[PGresult]]) -> None:
-        self.future = future
+
+class _Batch:
+    __slots__ = ("error", "heard", "results")
+
+    def __init__(self, heard: Heard) -> None:
+        self.heard = heard
         self.results: list[PGresult] = []
         self.error: psycopg.Error | None = None
 
@@ -43,12 +47,7 @@ class _Batch:
             self.error = errors.error_from_result(result)
 
     def end(self) -> None:
-        if self.future.done():  # the caller was cancelled
-            return
-        if self.error is None:
-            self.future.set_result(self.results)
-        else:
-            self.future.set_exception(self.error)
+        self.heard(self.results, self.error)
 
 
 class Link:
@@ -85,10 +84,26 @@ class Link:
 
         An error without `sqlstate` means that the connection was lost: what became of the batch is not known.
         """
-        batch = _Batch(self._loop.create_future())
+        future: asyncio.Future[list[PGresult]] = self._loop.create_future()
+
+        def heard(results: list[PGresult], error: psycopg.Error | None) -> None:
+            if future.done():  # the caller was cancelled
+                return
+            if error is None:
+                future.set_result(results)
+            else:
+                future.set_exception(error)
+
+        self.post(statements, heard)
+        return future
+
+    def post(self, statements: Sequence[Statement], heard: Heard) -> None:
+        """Run statements as one transaction, as `send` does; `heard` is called by who reads the answer."""
+        batch = _Batch(heard)
         if self.lost:
-            batch.future.set_exception(psycopg.OperationalError("the connection was lost before"))
-            return batch.future
+            batch.error = psycopg.OperationalError("the connection was lost before")
+            self._loop.call_soon(batch.end)
+            return
         conn = self._conn
         self._batches.append(batch)
         try:
@@ -104,7 +119,6 @@ class Link:
             self._flush()
         except psycopg.Error as error:
             self._lose(error)
-        return batch.future
 
     def close(self) -> None:
         """Disconnect; what is under way fails."""

@@ -70,9 +70,13 @@ class Writer:
         self._deliveries: deque[_Call] = deque()
         self._others: deque[_Call] = deque()
         self._loop = asyncio.get_running_loop()
-        self._more: asyncio.Future[None] | None = None
+        self._busy = False
+        self._alone = False
+        """True when the last group was one call: then gathering until the next turn of the loop only costs time."""
+        self._left = 0
+        self._recovering: set[asyncio.Task[None]] = set()
+        self._idle: asyncio.Future[None] | None = None
         self._closed = False
-        self._task = self._loop.create_task(self._run(), name="holdfast-writer")
         self.ours: set[int] = set()
         """The numbers of the transactions that were written here lately."""
 
@@ -93,29 +97,72 @@ class Writer:
             raise StoreUnavailable(f"the store {self._where} is closed", fix="Open it again.")
         future: asyncio.Future[Any] = self._loop.create_future()
         calls.append(_Call(future, given))
-        if self._more is not None and not self._more.done():
-            self._more.set_result(None)
+        if not self._busy:
+            self._busy = True
+            if self._alone:
+                self._flush()
+            else:
+                self._loop.call_soon(self._flush)
         return future
 
     async def close(self) -> None:
         """Finish the writes under way."""
         self._closed = True
-        if self._more is not None and not self._more.done():
-            self._more.set_result(None)
-        await self._task
+        if self._busy:
+            self._idle = self._loop.create_future()
+            await self._idle
 
-    async def _run(self) -> None:
-        while True:
-            bundles = self._take()
-            if len(bundles) == 1:
-                await self._write(*bundles[0])
-            elif bundles:
-                await asyncio.gather(*(self._write(*bundle) for bundle in bundles))
-            elif self._closed:
-                return
-            else:
-                self._more = self._loop.create_future()
-                await self._more
+    def _flush(self) -> None:
+        """Send what waits; what comes meanwhile goes when all of that is answered."""
+        bundles = self._take()
+        self._left = len(bundles)
+        self._alone = self._left == 1 and len(bundles[0][1]) == 1
+        for pack, calls in bundles:
+            self._send(pack, calls)
+        if not bundles:
+            self._busy = False
+            if self._idle is not None and not self._idle.done():
+                self._idle.set_result(None)
+
+    def _send(self, pack: _Pack, calls: list[_Call]) -> None:
+        link = self._line.ready
+        if link is None:
+            self._recover(pack, calls, None)
+            return
+        try:
+            parcel = pack(calls)
+        except Exception as error:  # noqa: BLE001 - what a caller's data raised goes to that caller
+            self._recover(pack, calls, error)
+            return
+
+        def heard(results: list[PGresult], error: Exception | None) -> None:
+            if error is None:
+                try:
+                    self._answer(calls, parcel.read(results))
+                except Exception as met:  # noqa: BLE001 - as above
+                    error = met
+                else:
+                    self._ended()
+                    return
+            self._recover(pack, calls, error)
+
+        link.post(parcel.statements, heard)
+
+    def _ended(self) -> None:
+        self._left -= 1
+        if not self._left:
+            self._flush()
+
+    def _recover(self, pack: _Pack, calls: list[_Call], error: Exception | None) -> None:
+        """Go on in a task with calls that could not be sent, or that met an error."""
+
+        def over(task: asyncio.Task[None]) -> None:
+            self._recovering.discard(task)
+            self._ended()
+
+        task = self._loop.create_task(self._write(pack, calls, error), name="holdfast-writer")
+        self._recovering.add(task)
+        task.add_done_callback(over)
 
     def _take(self) -> list[tuple[_Pack, list[_Call]]]:
         bundles: list[tuple[_Pack, list[_Call]]] = []
@@ -126,10 +173,10 @@ class Writer:
         bundles += [(self._pack_other, [call]) for call in _first(self._others)]
         return bundles
 
-    async def _write(self, pack: _Pack, calls: list[_Call]) -> None:
+    async def _write(self, pack: _Pack, calls: list[_Call], met: Exception | None = None) -> None:
         """Write calls in one transaction and answer them; each for itself when one of them is in error."""
         try:
-            answers = await self._transact(pack, calls)
+            answers = await self._transact(pack, calls, met)
         except Exception as error:  # noqa: BLE001 - what a caller's data raised goes to that caller
             if len(calls) == 1 or (isinstance(error, psycopg.Error) and is_unavailable(error)):
                 self._refuse(calls, error)
@@ -137,19 +184,26 @@ class Writer:
                 for call in calls:
                     await self._write(pack, [call])
             return
+        self._answer(calls, answers)
+
+    def _answer(self, calls: Sequence[_Call], answers: Sequence[Any]) -> None:
         for call, answer in zip(calls, answers, strict=True):
             if not call.future.done():  # else the caller was cancelled
                 call.future.set_result(answer)
 
-    async def _transact(self, pack: _Pack, calls: Sequence[_Call]) -> Sequence[Any]:
-        parcel = pack(calls)
+    async def _transact(self, pack: _Pack, calls: Sequence[_Call], met: Exception | None) -> Sequence[Any]:
+        """Write calls in one transaction, again when the error passes; `met` is what the first try met."""
         for tries in range(TRIES):
-            link = self._line.ready or await self._line.link()
             try:
+                if met is not None:
+                    raise met
+                parcel = pack(calls)
+                link = self._line.ready or await self._line.link()
                 return parcel.read(await link.send(*parcel.statements))
             except psycopg.Error as error:
                 if not is_passing(error) or tries == TRIES - 1:
                     raise
+                met = None
             await asyncio.sleep(random.uniform(0.001, 0.01) * 2**tries)  # noqa: S311 - jitter
         raise AssertionError
 
