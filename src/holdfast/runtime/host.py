@@ -18,6 +18,7 @@ import uuid
 from pathlib import Path
 from typing import IO, Final, Protocol
 
+from holdfast.model.ids import SECOND, Instant
 from holdfast.runtime.threads import Threads
 from holdfast.runtime.watch import Watch, Watched
 
@@ -83,8 +84,16 @@ class Watching(Protocol):
         """End."""
 
 
+LEASE: Final = 30 * SECOND
+RENEWALS: Final = 3
+"""So often a lease is renewed before it would be over."""
+
+
 class Host:
     """What an engine has of the machine it runs on; a simulation puts another one in its place."""
+
+    lease: Instant = LEASE
+    """For so long a worker is held to be alive after it was last heard of."""
 
     @property
     def name(self) -> str:
@@ -132,7 +141,7 @@ class Host:
 
     def watch(self, worker: Watched) -> Watching:
         """Return a watch that keeps the worker's lease."""
-        return Watch(worker)
+        return Watch(worker, self.lease / SECOND / RENEWALS)
 
 
 class LifeLock:

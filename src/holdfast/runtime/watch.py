@@ -12,7 +12,6 @@ from holdfast.errors import StoreError
 
 logger: Final = logging.getLogger("holdfast")
 
-RENEW_SECONDS: Final = 10.0
 BLOCKED_SECONDS: Final = 1.0
 
 
@@ -35,8 +34,9 @@ class Watched(Protocol):
 class Watch:
     """The thread that renews the lease and notices when the loop does not turn."""
 
-    def __init__(self, worker: Watched) -> None:
-        """Prepare the thread."""
+    def __init__(self, worker: Watched, renew_seconds: float) -> None:
+        """Prepare the thread, which renews the lease each `renew_seconds`."""
+        self._renew_seconds = renew_seconds
         self._worker = worker
         self._stop = threading.Event()
         self._turned = threading.Event()
@@ -55,8 +55,8 @@ class Watch:
     def _run(self) -> None:
         renewed = time.monotonic()
         told = False
-        while not self._stop.wait(BLOCKED_SECONDS):
-            if time.monotonic() - renewed >= RENEW_SECONDS:
+        while not self._stop.wait(min(BLOCKED_SECONDS, self._renew_seconds)):
+            if time.monotonic() - renewed >= self._renew_seconds:
                 renewed = time.monotonic()
                 self._renew()
             self._turned.clear()

@@ -16,7 +16,7 @@ import msgspec
 
 from holdfast.core.program import Workflow
 from holdfast.errors import StoreError
-from holdfast.model.ids import SECOND, Instant, RunId
+from holdfast.model.ids import Instant, RunId
 from holdfast.runtime.committer import Committer
 from holdfast.runtime.driver import Driver
 from holdfast.runtime.held import Held
@@ -30,7 +30,8 @@ from holdfast.store.rows import WorkerRow
 
 logger: Final = logging.getLogger("holdfast")
 
-LEASE: Final = 30 * SECOND
+GOODBYES: Final = (0.0, 0.1, 0.4, 1.0)
+"""Seconds before each try to tell the store that the worker stops."""
 
 
 class Worker:
@@ -92,12 +93,22 @@ class Worker:
         await self.keeper.close()
         await self.holdings.close(grace)
         self._watch.stop()
-        with contextlib.suppress(StoreError):
-            await self._store.release(self.id, await self._store.held(self.id))
-            await self._store.enlist(msgspec.structs.replace(self._row(), stopped_at=self._store.now()))
+        await self._leave()
         self.holdings.held.clear()
         if self._lock is not None:
             self._lock.close()
+
+    async def _leave(self) -> None:
+        """Give back what is ours in the store and list the worker as stopped; nobody must wait for its lease then.
+
+        A store that stays away longer than a moment keeps nobody from closing: the lease runs out by itself.
+        """
+        for pause in GOODBYES:
+            await asyncio.sleep(pause)
+            with contextlib.suppress(StoreError):
+                await self._store.release(self.id, await self._store.held(self.id))
+                await self._store.enlist(msgspec.structs.replace(self._row(), stopped_at=self._store.now()))
+                return
 
     def _row(self) -> WorkerRow:
         schemas = {
@@ -113,7 +124,7 @@ class Worker:
             queues=self.queues,
             workflows=schemas,
             started_at=self._began,
-            leased_until=self._store.now() + LEASE,
+            leased_until=self._store.now() + self._host.lease,
         )
 
     async def registered(self) -> None:
@@ -140,7 +151,7 @@ class Worker:
 
     def renew(self) -> bool:
         """Renew the lease; called from the watch's thread."""
-        return self._store.renew(self.id, self._store.now() + LEASE)
+        return self._store.renew(self.id, self._store.now() + self._host.lease)
 
     def on_loop(self, call: Callable[[], None]) -> None:
         """Call on the loop, from a thread."""

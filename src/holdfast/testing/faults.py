@@ -46,7 +46,7 @@ class Faults:
     refuse: float = 0.0
     """The store is unavailable; nothing is written."""
     lose: float = 0.0
-    """A commit or delivery is written, and the answer is lost: `StoreUnavailable` is raised."""
+    """Something is written, and the answer is lost: `StoreUnavailable` is raised."""
     late: float = 0.0
     """A commit or delivery seems lost and is written all the same, up to `delay_seconds` later."""
     twice: float = 0.0
@@ -63,7 +63,7 @@ Mishap = Literal["crash", "freeze", "refuse", "lose", "late", "twice", "delay"]
 
 COMMIT: Final[tuple[Mishap, ...]] = ("crash", "freeze", "refuse", "lose", "late", "twice", "delay")
 DELIVER: Final[tuple[Mishap, ...]] = ("crash", "refuse", "lose", "late", "twice", "delay")
-WRITE: Final[tuple[Mishap, ...]] = ("crash", "freeze", "refuse", "delay")
+WRITE: Final[tuple[Mishap, ...]] = ("crash", "freeze", "refuse", "lose", "delay")
 READ: Final[tuple[Mishap, ...]] = ("refuse", "delay")
 
 assert {field.name for field in fields(Faults) if not field.name.endswith("_seconds")} == set(COMMIT)  # noqa: S101

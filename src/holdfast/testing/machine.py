@@ -10,9 +10,10 @@ from random import Random
 from typing import Final
 
 from holdfast.errors import StoreError
-from holdfast.runtime.host import Host, Lock, Watching
+from holdfast.model.ids import SECOND
+from holdfast.runtime.host import RENEWALS, Host, Lock, Watching
 from holdfast.runtime.threads import Job, Threads
-from holdfast.runtime.watch import RENEW_SECONDS, Watched
+from holdfast.runtime.watch import Watched
 from holdfast.testing.loop import Process
 
 LATE: Final = 1.0
@@ -75,7 +76,7 @@ class SimulatedHost(Host):
 
     def watch(self, worker: Watched) -> Watching:
         """Return a watch on virtual time."""
-        return VirtualWatch(worker, self._random)
+        return VirtualWatch(worker, self._random, self.lease / SECOND / RENEWALS)
 
 
 class _Lock:
@@ -102,8 +103,9 @@ class InlineThreads(Threads):
 class VirtualWatch:
     """Renews the lease by a timer. After a freeze it takes as long to wake up as a thread may."""
 
-    def __init__(self, worker: Watched, random: Random) -> None:
+    def __init__(self, worker: Watched, random: Random, renew_seconds: float) -> None:
         """Prepare."""
+        self._renew_seconds = renew_seconds
         self._worker = worker
         self._random = random
         self._loop = asyncio.get_running_loop()
@@ -111,7 +113,7 @@ class VirtualWatch:
 
     def start(self) -> None:
         """Begin."""
-        self._after(RENEW_SECONDS, self._wake)
+        self._after(self._renew_seconds, self._wake)
 
     def stop(self) -> None:
         """End."""
@@ -124,7 +126,7 @@ class VirtualWatch:
     def _wake(self) -> None:
         timer = self._timer
         if timer is not None and self._loop.time() - timer.when() > LATE:
-            self._after(self._random.uniform(0, RENEW_SECONDS), self._renew)
+            self._after(self._random.uniform(0, self._renew_seconds), self._renew)
         else:
             self._renew()
 
@@ -135,4 +137,4 @@ class VirtualWatch:
             kept = True  # nobody knows; the next renewal tells
         if not kept:
             self._worker.lost_lease()
-        self._after(RENEW_SECONDS, self._wake)
+        self._after(self._renew_seconds, self._wake)

@@ -17,9 +17,11 @@ from holdfast.runtime.host import Host, LifeLock
 from holdfast.runtime.keeper import SUSPECT_SECONDS
 from holdfast.runtime.patrol import forgettable
 from holdfast.runtime.worker import Worker
+from holdfast.store.open import open_store
 from holdfast.store.rows import WorkerRow
 from holdfast.testing.world import World
 from tests.conftest import OpenEngine
+from tests.crash.lies import make_lie
 from tests.graphs import PATIENCE, Gate, nothing, sequence, until
 
 
@@ -42,6 +44,17 @@ async def deaths(place: Engine | World, run: str, count: int) -> None:
 
 
 # --- listing
+
+
+async def test_a_goodbye_whose_answer_is_lost_is_said_again(url: str, open_engine: OpenEngine) -> None:
+    store = open_store(url)
+    engine = await open_engine(url, store=store)
+    worker = worker_of(engine)
+    told = make_lie(store, lambda verb, n: verb in ("release", "enlist") and n == 1)
+    await engine.close()
+    assert told["release"] == told["enlist"] == 1
+    client = await open_engine(url, workers=False)
+    assert (await row_of(client, worker.id)).stopped_at > 0
 
 
 async def test_a_worker_is_listed_with_its_place_and_workflows(url: str, open_engine: OpenEngine) -> None:
