@@ -44,11 +44,25 @@ class Child:
 
     def kill(self) -> None:
         """Kill it at once, if it still runs."""
-        if self._process.returncode is None:
-            self._process.kill()
+        self._send(signal.SIGKILL)
 
     def terminate(self) -> None:
-        self._process.terminate()
+        self._send(signal.SIGTERM)
+
+    def freeze(self) -> None:
+        """Stop it where it is, until `thaw`."""
+        self._send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._send(signal.SIGCONT)
+
+    def _send(self, number: signal.Signals) -> None:
+        if self.alive:
+            self._process.send_signal(number)
+
+    @property
+    def alive(self) -> bool:
+        return self._process.returncode is None
 
     async def ended(self) -> int:
         """Wait for its end and return its code."""
@@ -209,7 +223,8 @@ async def check_all(url: str, log: Path) -> dict[str, Journal]:
     checked: dict[str, Journal] = defaultdict()
     async with engine_on(url, workers=False) as engine:
         assert await engine.store.check() == []
-        for run in (await engine.runs(limit=1000)).items:
-            checked[run.id] = Journal(run.id, await run.journal())
+        runs = [run async for run in await engine.runs(limit=1000)]
+        for run, facts in zip(runs, await asyncio.gather(*(run.journal() for run in runs)), strict=True):
+            checked[run.id] = Journal(run.id, facts)
             checked[run.id].check(begun)
     return checked

@@ -1,10 +1,12 @@
-"""The process that dies: an engine on a SQLite file that starts the runs it is told to and waits until all have ended.
+"""The process that dies: an engine that starts the runs it is told to and waits until all have ended.
 
-    python -m tests.crash.program URL [--runs JSON] [--slots N] [--stay] [--grace SECONDS] [--kill WHEN VERB N]
+    python -m tests.crash.program URL [--runs JSON] [--slots N] [--stay] [--grace SECONDS] [--lease SECONDS]
+        [--kill WHEN VERB N] [--lies SEED SHARE]
 
 Prints `open` when the engine is, `started` when the runs are committed, `done` at the end. With `--stay` it lives
 until it is told to end. With `--kill` the process kills itself before or after its n-th call of a verb of the store:
-the seam is the store that it hands to the engine. On SIGTERM it closes the engine and ends with code 0.
+the seam is the store that it hands to the engine. With `--lies` that store does a share of all calls and says that it
+could not. On SIGTERM the process closes the engine and ends with code 0.
 """
 
 from __future__ import annotations
@@ -17,9 +19,12 @@ import signal
 from typing import Any
 
 from holdfast import Engine
+from holdfast.model.ids import microseconds
+from holdfast.runtime.host import Host
 from holdfast.store.open import open_store
 from holdfast.store.port import Store
 from holdfast.store.rows import RunQuery
+from tests.crash.lies import at_random, make_lie
 from tests.crash.workflows import registered
 
 WRITES = ("commit", "deliver", "claim", "claim_run", "release", "enlist", "reclaim", "move_due")
@@ -52,7 +57,20 @@ async def drive(options: argparse.Namespace) -> None:
     if options.kill:
         when, verb, n = options.kill
         kill_at(store, when, verb, int(n))
-    engine = Engine(options.url, store=store, registry=registered(), observers=(), concurrency=options.slots)
+    if options.lies:
+        seed, share = options.lies
+        make_lie(store, at_random(int(seed), float(share)))
+    host = Host()
+    if options.lease:
+        host.lease = microseconds(options.lease)
+    engine = Engine(
+        options.url,
+        store=store,
+        registry=registered(),
+        observers=(),
+        concurrency=options.slots,
+        host=host,
+    )
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     await engine.open()
@@ -85,6 +103,8 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=100)
     parser.add_argument("--stay", action="store_true")
     parser.add_argument("--grace", type=float, default=30)
+    parser.add_argument("--lease", type=float)
+    parser.add_argument("--lies", nargs=2, metavar=("SEED", "SHARE"))
     parser.add_argument("--kill", nargs=3, metavar=("WHEN", "VERB", "N"))
     asyncio.run(drive(parser.parse_args()))
 

@@ -23,13 +23,6 @@ from tests.graphs import until
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Path:
-    path = tmp_path / "side-effects.log"
-    path.touch()
-    return path
-
-
-@pytest.fixture
 def poison(tmp_path: Path) -> Path:
     """The file that makes the poisonous workflows kill."""
     path = tmp_path / "poison"

@@ -17,13 +17,6 @@ COMMITS = 18
 """At least as many as an undisturbed run of `wide` takes; kills at later ones just do not happen."""
 
 
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    path = tmp_path / "side-effects.log"
-    path.touch()
-    return path
-
-
 def wide_runs(log: Path, count: int = 1) -> Runs:
     return {f"wide-{n}": ("wide", {"log": str(log), "size": 3}) for n in range(count)}
 

@@ -40,10 +40,8 @@ async def signal(run: Run) -> None:
 
 
 @pytest.mark.parametrize("seed", range(10 if LONG else 1))
-async def test_runs_survive_a_storm(url: str, tmp_path: Path, seed: int) -> None:
+async def test_runs_survive_a_storm(url: str, log: Path, seed: int) -> None:
     chance = random.Random(seed)
-    log = tmp_path / "log"
-    log.touch()
     named = {f"run-{n}": ("wide", {"log": str(log), "size": 3}) for n in range(RUNS)}
     async with engine_on(url, workers=False, registry=Registry()) as client:
         async with AsyncExitStack() as stack:

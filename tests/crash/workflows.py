@@ -6,6 +6,7 @@ absent, so after any kill the log holds what really began.
 
 from __future__ import annotations
 
+import asyncio
 import operator
 import os
 import signal
@@ -213,10 +214,72 @@ def items(graph: StateGraph, runtime: Any, params: dict[str, Any]) -> State:
     return State({})
 
 
+def flaky(graph: StateGraph, runtime: Any, params: dict[str, Any]) -> State:
+    """A node that fails twice, waits between its tries, and tells nothing of that in its result."""
+
+    async def fail(state: State, step: StepContext) -> Mapping[str, Any]:
+        began(params["log"], step)
+        if step.attempt < 3:
+            raise ConnectionError(f"attempt {step.attempt} fails")
+        return {"done": True}
+
+    policy = RetryPolicy(attempts=3, backoff=params["backoff"], factor=1.0, jitter="none")
+    graph.add_node("fail", fail, retry=policy)
+    graph.add_edge(START, "fail").add_edge("fail", END)
+    return State({})
+
+
+def doomed(graph: StateGraph, runtime: Any, params: dict[str, Any]) -> State:
+    """Two branches, of which one fails for good."""
+
+    async def fail(state: State, step: StepContext) -> None:
+        began(params["log"], step)
+        raise ValueError(f"{step.run_id} is doomed")
+
+    async def good(state: State, step: StepContext) -> Mapping[str, Any]:
+        began(params["log"], step)
+        return {"good": True}
+
+    graph.add_node("fail", fail, retry=RetryPolicy(attempts=2, backoff=0.01, jitter="none"))
+    graph.add_node("good", good)
+    graph.add_edge(START, "fail").add_edge(START, "good").add_edge("fail", END).add_edge("good", END)
+    return State({})
+
+
+def gated(graph: StateGraph, runtime: Any, params: dict[str, Any]) -> State:
+    """A node that waits until a file is there, and leaves a trace when it has seen it."""
+
+    async def wait(state: State, step: StepContext) -> Mapping[str, Any]:
+        began(params["log"], step)
+        while not Path(params["gate"]).exists():
+            await asyncio.sleep(0.2)  # a thousand of these wait at once
+        write_line(params["passed"], step.run_id, step.attempt, os.getpid())
+        return {"attempt": step.attempt}
+
+    graph.add_node("wait", wait)
+    graph.add_edge(START, "wait").add_edge("wait", END)
+    return State({})
+
+
+def stubborn(graph: StateGraph, runtime: Any, params: dict[str, Any]) -> State:
+    """As `gated`, in a thread, which nobody can end."""
+
+    def wait(state: State, step: StepContext) -> Mapping[str, Any]:
+        began(params["log"], step)
+        while not Path(params["gate"]).exists():
+            time.sleep(0.02)
+        write_line(params["passed"], step.run_id, step.attempt, os.getpid())
+        return {"attempt": step.attempt}
+
+    graph.add_node("wait", wait)
+    graph.add_edge(START, "wait").add_edge("wait", END)
+    return State({})
+
+
 def registered() -> Registry:
     """A registry with all of them."""
     registry = Registry()
     registry.add(GraphWorkflow("wide", wide, schema=Work))
-    for factory in (slow, poison, poison_factory, patient, items):
+    for factory in (slow, poison, poison_factory, patient, items, flaky, doomed, gated, stubborn):
         registry.add(GraphWorkflow(factory.__name__, factory))
     return registry
