@@ -386,7 +386,10 @@ class Engine(Travelling):
         What is finished is not run again. `secrets` are given to this process, which then holds the run. Raises
         InvalidStatus on a completed run.
         """
-        parts, row = self._open, await self._row(id)
+        parts = self._open
+        # In this order: a pause that is taken between the two reads is seen by one of them.
+        arrivals = await self._store.inbox(check_run_id(id))
+        row = await self._row(id)
         if row.status is RunStatus.COMPLETED:
             raise InvalidStatus(
                 f"run {id!r} is completed; there is nothing to resume", fix="Start a new run."
@@ -398,7 +401,7 @@ class Engine(Travelling):
         if row.status in RESUMABLE:
             fact = facts.RunResumed(key=f"resume:{row.position}")
             await self._deliver(id, fact, fact.key, RESUMABLE, reopens=True)
-        elif any(b'"RunPaused"' in arrival.fact for arrival in await self._store.inbox(id)):
+        elif any(b'"RunPaused"' in arrival.fact for arrival in arrivals):
             # A pause is on its way; what was asked last counts.
             fact = facts.RunResumed(key=f"resume:{row.position}:{new_id(self._clock)}")
             await self._deliver(id, fact, fact.key, UNENDED)
