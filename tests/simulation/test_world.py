@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from datetime import timedelta
 from typing import Any
@@ -152,7 +153,8 @@ async def test_an_engine_that_is_cut_off_goes_on_when_it_is_not() -> None:
 async def test_a_workflow_survives_what_a_seed_has_in_store(seed: int) -> None:
     log: list[str] = []
     async with World(seed, faults=Faults(crash=0.1, freeze=0.05, lose=0.1, delay=0.2)) as world:
-        await world.engine(registry=Registry())
+        with contextlib.suppress(ProcessDied):  # it may die at once; another one is made then
+            await world.engine(registry=Registry())
         run = await world.execute(chain(log, retry=RetryPolicy(attempts=2)), {"count": 0})
         assert run.status == "completed"
         assert await run.state() == {"count": 3}
