@@ -218,6 +218,8 @@ class Engine:
     runs = _page(asynchronous.Engine.runs)
     count = _value(asynchronous.Engine.count)
     workflows = _value(asynchronous.Engine.workflows)
+    save_profile = _value(asynchronous.Engine.save_profile)
+    profiles = _value(asynchronous.Engine.profiles)
     workers = _value(asynchronous.Engine.workers)
     events = _stream(asynchronous.Engine.events)
     stages = _value(asynchronous.Engine.stages)

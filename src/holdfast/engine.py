@@ -20,7 +20,6 @@ from holdfast.errors import (
     RunNotFound,
     SecretsNeedWorker,
     StoreUnavailable,
-    WorkflowNotFound,
 )
 from holdfast.model import facts
 from holdfast.model.checks import (
@@ -44,6 +43,7 @@ from holdfast.model.run import ENDED, RESUMABLE, RunStatus
 from holdfast.model.sameness import is_same
 from holdfast.model.secrets import Secrets
 from holdfast.model.values import encode
+from holdfast.profiles import Profiling
 from holdfast.reading import ALL
 from holdfast.run import Run
 from holdfast.runtime.assembly import Assembly
@@ -56,7 +56,6 @@ from holdfast.settings import store_url
 from holdfast.store.open import open_store
 from holdfast.store.port import Store
 from holdfast.store.rows import Delivered, Delivery
-from holdfast.travel import Travelling
 
 logger: Final = logging.getLogger("holdfast")
 
@@ -91,7 +90,7 @@ _START: Final = {
 }
 
 
-class Engine(Travelling):
+class Engine(Profiling):
     """Durable runs on one store. Use it with `async with`, or `open` and `close`.
 
     With workers it drives runs of the registered workflows that are in one of its `queues`, at most `concurrency` at
@@ -235,6 +234,7 @@ class Engine(Travelling):
         params: Mapping[str, Any] | None = None,
         *,
         id: RunId | None = None,
+        profile: str | None = None,
         secrets: Mapping[str, str] | None = None,
         queue: str | None = None,
         priority: int | None = None,
@@ -247,7 +247,7 @@ class Engine(Travelling):
 
         The same id with the same workflow and params gives the same run, unless `on_conflict` is "reject" (RunConflict)
         or "restart" (a new one if the old has ended). Raises WorkflowNotFound, PayloadRejected naming the field,
-        RunConflict, SecretsNeedWorker.
+        RunConflict, SecretsNeedWorker. The run keeps what its `profile` says now, whatever is saved later.
         """
         parts = self._open
         options = {"queue": queue, "priority": priority, "tags": tags, "delay": delay, "timeout": timeout}
@@ -256,6 +256,8 @@ class Engine(Travelling):
         definition, checked = await self._definition(workflow, params)
         known = _given(secrets)
         encoded = self._encode_params(checked, known)
+        pinned = await self._pinned(definition, checked, profile)
+        known.refuse({"profile": pinned})
         run_id = new_id(self._clock) if id is None else check_run_id(id)
         _refuse_secret(known, {"id": run_id, **{f"tags[{n}]": tag for n, tag in enumerate(tags or ())}})
         if known and (parts.worker is None or (queue or definition.queue) not in parts.worker.queues):
@@ -273,6 +275,7 @@ class Engine(Travelling):
             secrets=known.names,
             deadline=0 if limit is None else now + microseconds(limit),
             not_before=now + microseconds(wait) if wait else 0,
+            profile=pinned,
             data=encoded,
         )
         return await self._begin(run_id, started, definition, checked, known, on_conflict)
@@ -308,18 +311,7 @@ class Engine(Travelling):
     async def _definition(
         self, workflow: Any, params: Mapping[str, Any] | None
     ) -> tuple[Workflow, dict[str, Any]]:
-        if isinstance(workflow, str):
-            found = self.registry.find(workflow)
-            if found is None:
-                found = await self._open.listed(workflow)
-            if found is None:
-                self.registry.get(workflow)  # raises with the list of names
-                raise WorkflowNotFound
-        else:
-            found = registries.as_workflow(workflow)
-            if not found.name:
-                raise WorkflowNotFound("the workflow has no name", fix="Name it: durable runs need a name.")
-            self.registry.lend(found)
+        found = await self._found(workflow)
         return found, found.check(params or {})
 
     def _encode_params(self, params: dict[str, Any], known: Secrets) -> msgspec.Raw:

@@ -73,6 +73,7 @@ def _grace(add: Add) -> None:
 def _run(add: Add) -> None:
     _workflow(add)
     add("--id", help="the run's id; the same id and params again give the same run")
+    add("--profile", help="settings of the stages, kept with save_profile")
     _secret(add)
     add("--detach", action="store_true", help="start and return; a worker drives the run")
     _grace(add)

@@ -14,6 +14,7 @@ from holdfast.core.ledger import OpenStep
 from holdfast.errors import PayloadRejected, RequestError
 from holdfast.model.checks import PERCENT, WORDS, argument
 from holdfast.model.ids import Instant, RunId, StepId
+from holdfast.model.profile import StageProfile
 from holdfast.model.secrets import Secrets
 from holdfast.model.values import decode, encode
 
@@ -48,6 +49,10 @@ class Attempting(Protocol):
     secrets: Mapping[str, str]
     heartbeat: msgspec.Raw
     """What an earlier attempt left for this one, encoded."""
+
+    @property
+    def profile(self) -> StageProfile:
+        """The stage's settings."""
 
     told: bool
     """True once the attempt was told to end."""
@@ -115,6 +120,11 @@ class StepContext:
     def secrets(self) -> Mapping[str, str]:
         """The run's secrets by name."""
         return self._of.secrets
+
+    @property
+    def profile(self) -> StageProfile:
+        """The stage's agent, prompt and options: what the run's profile said when it began, over what the code says."""
+        return self._of.profile
 
     @property
     def idempotency_key(self) -> str:

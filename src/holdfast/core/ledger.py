@@ -51,6 +51,7 @@ class Ledger(msgspec.Struct, gc=False):
 
     `begins` is when a run that was started with a delay may begin; 0 once it has. `asked` tells that a cancel of the
     run met open steps, which were asked to end. `secrets` are the names of those that the run was ever given.
+    `profile` is what the run's profile said when it began.
     `waits` counts the waits for each signal, `asking` are the suspended steps whose waits are not yet scheduled,
     `answered` those that may run again.
     """
@@ -59,6 +60,7 @@ class Ledger(msgspec.Struct, gc=False):
     now: Instant = 0
     begins: Instant = 0
     secrets: list[str] = []
+    profile: msgspec.Raw = facts.NOTHING
     open: dict[StepId, OpenStep] = {}
     unresolved: dict[StepId, OpenStep] = {}
     signals: dict[str, list[msgspec.Raw]] = {}
@@ -141,6 +143,8 @@ class Ledger(msgspec.Struct, gc=False):
 def _started(ledger: Ledger, fact: facts.RunStarted) -> None:
     ledger.begins = fact.not_before
     ledger.secrets.extend(fact.secrets)
+    if fact.profile is not facts.NOTHING:
+        ledger.profile = fact.profile.copy()  # the row that it came in need not stay in memory
 
 
 def _scheduled(ledger: Ledger, fact: facts.StepScheduled) -> None:

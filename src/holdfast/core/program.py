@@ -111,7 +111,7 @@ class Workflow(Protocol):
         """
 
 
-FOLDS: Final = 3
+FOLDS: Final = 4
 """The form of stored folds; raise it when a progress is encoded differently, and older folds are passed over."""
 
 

@@ -10,6 +10,7 @@ import msgspec
 from holdfast.core.context import StepContext
 from holdfast.core.retries import RetryPolicy
 from holdfast.model.facts import NOTHING
+from holdfast.model.profile import StageProfile
 from holdfast.model.secrets import Secrets
 
 
@@ -60,6 +61,10 @@ class Work(Protocol):
     @property
     def heartbeat_timeout(self) -> float | None:
         """Seconds after which an attempt that gives no sign of life has failed."""
+
+    @property
+    def profile(self) -> StageProfile | None:
+        """What the code says of the stage's agent, prompt and options."""
 
     @property
     def is_async(self) -> bool:

@@ -67,6 +67,7 @@ class RunStarted(Fact, frozen=True):
     deadline: Instant = 0
     not_before: Instant = 0
     parent: str = ""
+    profile: msgspec.Raw = NOTHING
     data: msgspec.Raw = NOTHING
 
 

@@ -26,6 +26,7 @@ from holdfast.core.work import Blobs, Outcome, Work
 from holdfast.errors import HoldfastError
 from holdfast.model import facts
 from holdfast.model.ids import Instant, RunId, microseconds
+from holdfast.model.profile import StageProfile, settings_of
 from holdfast.model.secrets import Secrets
 from holdfast.runtime.asking import Asking
 from holdfast.runtime.reports import Reports, Silence
@@ -52,6 +53,7 @@ class Attempt:
         "_deliver",
         "_ended",
         "_executor",
+        "_pinned",
         "_record",
         "_reports",
         "_silence",
@@ -79,6 +81,7 @@ class Attempt:
         work: Work,
         *,
         services: Any,
+        pinned: msgspec.Raw,
         secrets: Secrets,
         blobs: Blobs,
         deliver: Deliver,
@@ -92,6 +95,7 @@ class Attempt:
         self.work = work
         self.services = services
         self.secrets: Mapping[str, str] = secrets
+        self._pinned = pinned
         self.told = False
         self.error: BaseException | None = None
         self.learned: Secrets | None = None
@@ -107,6 +111,11 @@ class Attempt:
         self._started: Instant = 0
         self._reports: Reports | None = None
         self._silence: Silence | None = None
+
+    @property
+    def profile(self) -> StageProfile:
+        """The stage's settings."""
+        return settings_of(self.step.name, self.work.profile, self._pinned)
 
     @property
     def started(self) -> bool:

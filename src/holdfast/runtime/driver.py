@@ -279,6 +279,7 @@ class Driver:
             run.progress.ledger.open[step],
             work,
             services=self.services,
+            pinned=run.progress.ledger.profile,
             secrets=run.secrets,
             blobs=run.blobs,
             deliver=deliver,

@@ -161,6 +161,12 @@ class Store(Protocol):
         Refused, with the status found, while the run or one of its descendants has not ended.
         """
 
+    async def save_profile(self, workflow: str, name: str, body: bytes) -> None:
+        """Keep a workflow's profile, JSON, in place of one of that name."""
+
+    async def profiles(self, workflow: str) -> Mapping[str, bytes]:
+        """Return a workflow's profiles by name, in order."""
+
     async def wait(self, timeout: float) -> bool:
         """Return True soon after another process may have written, False after `timeout` seconds."""
 

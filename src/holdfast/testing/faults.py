@@ -404,6 +404,14 @@ class FaultyStore:
         """As the port says."""
         return await self._write(lambda: self._inner.delete(run, tombstone=tombstone))
 
+    async def save_profile(self, workflow: str, name: str, body: bytes) -> None:
+        """As the port says."""
+        await self._write(lambda: self._inner.save_profile(workflow, name, body))
+
+    async def profiles(self, workflow: str) -> Mapping[str, bytes]:
+        """As the port says."""
+        return await self._read(lambda: self._inner.profiles(workflow))
+
     async def load(self, run: RunId, hash_: str = "") -> Stored | None:
         """As the port says."""
         return await self._read(lambda: self._inner.load(run, hash_))

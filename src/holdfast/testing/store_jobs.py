@@ -342,6 +342,16 @@ class JobContract:
             [row, worker("b", stopped_at=NOON)]
         )
 
+    async def test_profiles_are_kept_by_workflow_and_name(self, store: Store) -> None:
+        """The last of a name counts."""
+        assert await store.profiles("order") == {}
+        await store.save_profile("order", "é", b'{"a":1}')
+        await store.save_profile("order", "b", b"1")
+        await store.save_profile("ship", "b", b"2")
+        await store.save_profile("order", "b", b'{"text":"\\u0000"}')
+        assert [*(await store.profiles("order")).items()] == [("b", b'{"text":"\\u0000"}'), ("é", b'{"a":1}')]
+        assert await store.profiles("ship") == {"b": b"2"}
+
     async def test_stopped_workers_are_forgotten(self, store: Store) -> None:
         """Not those that live, nor one that enlisted anew."""
         await store.enlist(worker("lives"))

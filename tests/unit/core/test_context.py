@@ -15,6 +15,7 @@ from holdfast.core.context import StepContext, current, step_context
 from holdfast.core.ledger import OpenStep
 from holdfast.errors import RequestError
 from holdfast.model.facts import NOTHING
+from holdfast.model.profile import StageProfile
 
 
 class Attempting:
@@ -27,6 +28,7 @@ class Attempting:
         self.services: Any = object()
         self.secrets: Mapping[str, str] = {"token": "x"}
         self.told = False
+        self.profile = StageProfile(prompt="look")
         self.heartbeat = NOTHING
         self.reports: list[tuple[float, str]] = []
 

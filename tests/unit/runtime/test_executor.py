@@ -15,6 +15,7 @@ from holdfast.core.ledger import OpenStep
 from holdfast.core.retries import RetryPolicy
 from holdfast.core.work import Blobs, Outcome
 from holdfast.model import facts
+from holdfast.model.profile import StageProfile
 from holdfast.model.secrets import Secrets
 from holdfast.model.values import encode
 from holdfast.runtime.attempt import MESSAGE_LIMIT, Attempt
@@ -30,6 +31,7 @@ class Work:
     name = "step"
     inline = False
     heartbeat_timeout: float | None = None
+    profile: StageProfile | None = None
 
     def __init__(
         self,
@@ -70,6 +72,7 @@ class Bench:
             step,
             work,
             services="services",
+            pinned=facts.NOTHING,
             secrets=Secrets(secrets or {}),
             blobs=self.blobs,
             deliver=lambda _, fact: self.delivered.append(fact),

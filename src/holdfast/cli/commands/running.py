@@ -34,6 +34,7 @@ def run(args: Namespace, out: Output) -> int:
         check_run_id(args.id)
     options: dict[str, Any] = {
         "id": args.id,
+        "profile": args.profile,
         "secrets": secrets_of(args.secret),
         "queue": args.queue,
         "priority": args.priority,

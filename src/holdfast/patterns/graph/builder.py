@@ -17,6 +17,7 @@ from holdfast.core.program import END, START
 from holdfast.core.retries import RetryPolicy
 from holdfast.errors import DefinitionError
 from holdfast.model.checks import DATA, LABEL, WORDS, Kind, argument, instance_of, setting
+from holdfast.model.profile import StageProfile
 from holdfast.model.schema import Schema, read_schema
 from holdfast.patterns.graph.configs import DEFAULT, GraphConfig
 from holdfast.patterns.graph.edges import Edge, Predicate, Router, check_edge, predicate_name, router_of
@@ -106,17 +107,21 @@ class StateGraph:
         timeout: float | timedelta | None = None,
         heartbeat_timeout: float | timedelta | None = None,
         defer: bool = False,
+        profile: StageProfile | None = None,
     ) -> StateGraph:
         """Add a node: a plain or async function of `(state)` or `(state, step)`.
 
         It returns a new State, a mapping of changed keys, or None. `timeout` bounds one attempt;
         one that calls neither `step.heartbeat` nor `step.progress` for `heartbeat_timeout` has failed. A node with
         `defer` waits until no other node is wanted, and runs once, however often it was reached until then.
+        `profile` is what `step.profile` says where the run's profile says nothing.
         """
         _check_name(setting("add_node", "name", name, WORDS))
         if name in self.nodes:
             raise DefinitionError(f"node {name!r} is there already", fix="Give each node a name of its own.")
-        self.nodes[name] = Node(name, fn, len(self.nodes), retry, timeout, heartbeat_timeout, defer=defer)
+        self.nodes[name] = Node(
+            name, fn, len(self.nodes), retry, timeout, heartbeat_timeout, defer=defer, profile=profile
+        )
         return self
 
     def add_edge(

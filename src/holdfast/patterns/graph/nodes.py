@@ -17,6 +17,7 @@ from holdfast.core.work import Outcome
 from holdfast.errors import DefinitionError, PayloadRejected
 from holdfast.model.checks import FLAG, LIMIT, instance_of, setting
 from holdfast.model.ids import seconds
+from holdfast.model.profile import StageProfile
 from holdfast.model.schema import Schema
 from holdfast.model.secrets import Secrets
 from holdfast.model.state import State, split_large
@@ -24,6 +25,7 @@ from holdfast.model.values import decode, encode_map, pack
 
 _RETRY: Final = instance_of(RetryPolicy, expected="a RetryPolicy").or_none()
 _LIMIT: Final = LIMIT.or_none()
+_PROFILE: Final = instance_of(StageProfile, expected="a StageProfile").or_none()
 
 
 class Node:
@@ -36,6 +38,7 @@ class Node:
         "is_async",
         "name",
         "order",
+        "profile",
         "retry",
         "takes_step",
         "timeout",
@@ -52,6 +55,7 @@ class Node:
         heartbeat_timeout: float | timedelta | None = None,
         *,
         defer: bool = False,
+        profile: StageProfile | None = None,
     ) -> None:
         """Read the function's signature once; refuse what cannot be a node."""
         if not callable(fn):
@@ -62,6 +66,7 @@ class Node:
         setting(self.where, "timeout", timeout, _LIMIT)
         setting(self.where, "heartbeat_timeout", heartbeat_timeout, _LIMIT)
         self.defer = setting(self.where, "defer", defer, FLAG)
+        self.profile = setting(self.where, "profile", profile, _PROFILE)
         self.fn = fn
         self.order = order
         self.retry = retry
@@ -112,6 +117,7 @@ class NodeWork:
         "heartbeat_timeout",
         "is_async",
         "name",
+        "profile",
         "retry",
         "timeout",
     )
@@ -135,6 +141,7 @@ class NodeWork:
         self._schema = schema
         self._state: State | None = None
         self.name = node.name
+        self.profile = node.profile
         self.retry = node.retry
         self.timeout = node.timeout
         self.heartbeat_timeout = node.heartbeat_timeout

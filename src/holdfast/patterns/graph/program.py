@@ -21,6 +21,7 @@ from holdfast.core.work import Blobs, Outcome, Work
 from holdfast.errors import NondeterminismError, PayloadRejected
 from holdfast.model import commands, facts
 from holdfast.model.ids import StepId, step_id
+from holdfast.model.profile import StageProfile
 from holdfast.model.secrets import Secrets
 from holdfast.model.state import State, split_large
 from holdfast.model.values import decode, encode_map, pack, unpack
@@ -387,6 +388,7 @@ class StartWork:
     retry: RetryPolicy | None = None
     timeout: float | None = None
     heartbeat_timeout: float | None = None
+    profile: StageProfile | None = None
     is_async = False
     inline = True
 

@@ -13,7 +13,7 @@ from holdfast.model.run import RunStatus
 from holdfast.store import codec
 from holdfast.store.postgres.link import Statement
 from holdfast.store.postgres.queries import SQL
-from holdfast.store.postgres.wire import Value, documents, number, numbers, rows, text, texts
+from holdfast.store.postgres.wire import Value, blob, documents, number, numbers, rows, text, texts
 from holdfast.store.rows import Claimed, Delivered, Delivery, WorkerRow
 
 SUSPECT_DEATHS: Final = 2
@@ -97,6 +97,11 @@ def enlist(row: WorkerRow) -> Statement:
 def dismiss(workers: Sequence[WorkerId]) -> Statement:
     """Forget workers that have stopped."""
     return _statement("worker_delete", texts(workers))
+
+
+def save_profile(workflow: str, name: str, body: bytes) -> Statement:
+    """Keep a profile."""
+    return _statement("profile_upsert", text(workflow), text(name), blob(body))
 
 
 def reclaim(workers: Sequence[WorkerId], reason: Literal["died", "expired"], at: Instant | None) -> Statement:

@@ -88,6 +88,13 @@ DELETE FROM holdfast.workers WHERE id = ANY ($1) AND stopped_at > 0
 -- worker_renew: the lease goes on, unless it was taken
 UPDATE holdfast.workers SET leased_until = %s WHERE id = %s AND stopped_at = 0
 
+-- profile_upsert: a profile takes the place of the one before
+INSERT INTO holdfast.profiles (workflow, name, body) VALUES ($1, $2, $3)
+ON CONFLICT (workflow, name) DO UPDATE SET body = excluded.body
+
+-- profile_select: a workflow's profiles
+SELECT name, body FROM holdfast.profiles WHERE workflow = $1 ORDER BY name
+
 -- worker_select: all workers
 SELECT id, host, boot, namespace, pid, lock, queues, workflows, version, started_at, leased_until, stopped_at
 FROM holdfast.workers ORDER BY started_at, id

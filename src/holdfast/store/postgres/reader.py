@@ -153,6 +153,10 @@ class Reader:
         """Return all workers."""
         return [codec.worker_row(row) for row in await self._rows("worker_select")]
 
+    async def profiles(self, workflow: str) -> dict[str, bytes]:
+        """Return a workflow's profiles by name."""
+        return dict(await self._rows("profile_select", text(workflow)))
+
     async def runs(self, query: RunQuery) -> list[RunRow]:
         """Return the runs that match, in order; all statuses in one statement, so that no run is missed or twice."""
         way = "ASC" if query.ascending else "DESC"

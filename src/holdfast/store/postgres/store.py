@@ -232,6 +232,14 @@ class PostgresStore:
         """Return all workers."""
         return await self._reader().workers()
 
+    async def save_profile(self, workflow: str, name: str, body: bytes) -> None:
+        """Keep a profile."""
+        await self._open_aside().submit(changes.save_profile(workflow, name, body), _nothing)
+
+    async def profiles(self, workflow: str) -> Mapping[str, bytes]:
+        """Return a workflow's profiles."""
+        return await self._reader().profiles(workflow)
+
     async def next_due(self) -> Instant | None:
         """Return the earliest instant that an arrival waits for."""
         return await self._reader().next_due()

@@ -61,6 +61,11 @@ def documents(values: Sequence[bytes | None]) -> Value:
     return Value(_array([value or None for value in values], _JSON), _JSON_ARRAY)
 
 
+def blob(value: bytes) -> Value:
+    """Return bytes as a parameter."""
+    return Value(value, _BYTEA)
+
+
 def blobs(values: Sequence[bytes]) -> Value:
     """Return bytes as one parameter, an array."""
     return Value(_array(values, _BYTEA), _BYTEA_ARRAY)

@@ -117,6 +117,11 @@ def dismiss(database: sqlite3.Connection, workers: Sequence[WorkerId]) -> None:
         database.execute(SQL["worker_delete"], (worker,))
 
 
+def save_profile(database: sqlite3.Connection, workflow: str, name: str, body: bytes) -> None:
+    """Keep a profile."""
+    database.execute(SQL["profile_upsert"], (workflow, name, body))
+
+
 def reclaim(
     database: sqlite3.Connection,
     workers: Sequence[WorkerId],

@@ -208,6 +208,13 @@ INSERT OR REPLACE INTO workers (
 )
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
+-- profile_upsert: a profile takes the place of the one before
+INSERT INTO profiles (workflow, name, body) VALUES (?, ?, ?)
+ON CONFLICT (workflow, name) DO UPDATE SET body = excluded.body
+
+-- profile_select: a workflow's profiles
+SELECT name, body FROM profiles WHERE workflow = ? ORDER BY name
+
 -- worker_select: all workers
 SELECT id, host, boot, namespace, pid, lock, queues, workflows, version, started_at, leased_until, stopped_at
 FROM workers ORDER BY started_at, id

@@ -121,6 +121,11 @@ def read_workers(database: sqlite3.Connection) -> list[WorkerRow]:
     return [codec.worker_row(row) for row in database.execute(SQL["worker_select"])]
 
 
+def read_profiles(database: sqlite3.Connection, workflow: str) -> dict[str, bytes]:
+    """Return a workflow's profiles by name."""
+    return dict(database.execute(SQL["profile_select"], (workflow,)))
+
+
 def find_runs(database: sqlite3.Connection, query: RunQuery) -> list[RunRow]:
     """Return the runs that match, in order.
 

@@ -200,6 +200,14 @@ class SqliteStore:
         """Return all workers."""
         return self._read(reader.read_workers)
 
+    async def save_profile(self, workflow: str, name: str, body: bytes) -> None:
+        """Keep a profile."""
+        await self._write(lambda database: changes.save_profile(database, workflow, name, body))
+
+    async def profiles(self, workflow: str) -> Mapping[str, bytes]:
+        """Return a workflow's profiles."""
+        return self._read(lambda database: reader.read_profiles(database, workflow))
+
     async def next_due(self) -> Instant | None:
         """Return the earliest instant that an arrival waits for."""
         return self._read(reader.next_due)
