@@ -6,6 +6,8 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from heapq import merge
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import msgspec
@@ -14,7 +16,7 @@ from holdfast.core.audit import decisions as audit_decisions
 from holdfast.core.audit import stages as audit_stages
 from holdfast.core.checkpoints import checkpointing_of
 from holdfast.core.checkpoints import checkpoints as audit_checkpoints
-from holdfast.core.events import events_of, reader
+from holdfast.core.events import CHUNK_TYPES, chunk_event, events_of, reader
 from holdfast.errors import PayloadRejected, RequestError, RunCancelled, RunFailed, RunNotFound, RunTimedOut
 from holdfast.model import facts
 from holdfast.model.audit import Checkpoint, Decision, Stage
@@ -30,7 +32,7 @@ from holdfast.runtime.loading import Loaded, load_run, params_of
 from holdfast.services import Runtime
 from holdfast.store.open import is_in_memory
 from holdfast.store.port import Store
-from holdfast.store.rows import RunQuery, WorkerRow
+from holdfast.store.rows import ChunkRow, RunQuery, WorkerRow
 
 if TYPE_CHECKING:
     from holdfast.core.picture.shape import Picture
@@ -237,23 +239,39 @@ class Reading(ABC):
         self, id: RunId, after: int, types: Collection[str] | None
     ) -> AsyncGenerator[RunEvent, None]:
         feed = self._open.feed
-        position = after
+        position, number = after, 0
         read = reader({})
         while True:
             waiter = feed.waiter(id)
             row = await self._row(id)
             rows = await self._store.journal(id, after=position, limit=500)
-            if rows:
+            end = rows[-1].position + rows[-1].count - 1 if rows else position
+            sent = await self._sent(id, number, end, types)
+            if rows or sent:
                 waiter.cancel()
-                read = reader(await self._store.blobs(id))
-                for event in events_of(rows, position, types, read):
-                    yield event
-                position = rows[-1].position + rows[-1].count - 1
+                if rows:
+                    read = reader(await self._store.blobs(id))
+                shown = ((event.position, event) for event in events_of(rows, position, types, read))
+                chunks = ((chunk.position, chunk_event(chunk)) for chunk in sent if chunk.position >= after)
+                for _, event in merge(shown, chunks, key=itemgetter(0)):
+                    if types is None or event.type in types:
+                        yield event
+                position = end
+                number = sent[-1].number if sent else number
             elif row.status in ENDED:
                 waiter.cancel()
                 return
             else:
                 await waiter
+
+    async def _sent(
+        self, id: RunId, after: int, end: int, types: Collection[str] | None
+    ) -> Sequence[ChunkRow]:
+        """Return what the run's steps sent after a chunk, up to a position in the journal."""
+        if types is not None and not {*types} & {*CHUNK_TYPES}:
+            return []
+        found = await self._store.chunks(id, after, limit=500)
+        return [chunk for chunk in found if chunk.position <= end]
 
     async def stages(self, id: RunId, *, inputs: bool = False) -> list[Stage]:
         """Return the audit of the run's nodes; with `inputs` the states they saw, which costs a fold."""

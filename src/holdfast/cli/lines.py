@@ -32,6 +32,8 @@ _BY_TYPE: Final[dict[str, Callable[[dict[str, Any]], Line]]] = {
         MARKS["running"],
         [f"{_label(d)}  {d['percent']:.0f}%  {d['message']}".rstrip()],
     ),
+    "stage.chunk": lambda d: (MARKS["running"], [f"{_label(d)} sends"]),
+    "stage.chunk_reset": lambda d: (MARKS["retrying"], [f"{_label(d)} sends anew, attempt {d['attempt']}"]),
     "stage.retried": lambda d: (
         MARKS["retrying"],
         [f"{_label(d)}  attempt {d['attempt']} {_when(d)}", *_cause(d)],

@@ -63,6 +63,9 @@ class Attempting(Protocol):
     def beat(self, details: msgspec.Raw | None) -> None:
         """Take a sign of life, from any thread, with what the next attempt shall know."""
 
+    def stream(self, chunk: msgspec.Raw) -> None:
+        """Take a chunk for readers, from any thread."""
+
     def ask(self, name: str, payload: Any, timeout: float | timedelta | None) -> Any:
         """Return the answer to a question of this step, or raise Suspended."""
 
@@ -157,22 +160,34 @@ class StepContext:
         if details is None:
             self._of.beat(None)
             return
-        where = f"the heartbeat of {self.name!r}"
-        data = encode(details, where)
+        self._of.beat(self._small(details, f"the heartbeat of {self.name!r}", "details"))
+
+    def _small(self, value: Any, where: str, field: str) -> msgspec.Raw:
+        """Return an encoded value that is neither large nor holds a secret."""
+        data = encode(value, where)
         if len(data) > MOST_DETAILS:
             raise PayloadRejected(
                 f"{where} has {len(data):,} bytes",
-                field="details",
+                field=field,
                 fix="Keep large things elsewhere, and name them.",
             )
         if isinstance(self.secrets, Secrets):
-            self.secrets.refuse({"details": data}, where)
-        self._of.beat(data)
+            self.secrets.refuse({field: data}, where)
+        return data
 
     @property
     def heartbeat_details(self) -> Any:
         """What the last attempt that told any details told last; None when there are none."""
         return decode(self._of.heartbeat)
+
+    def stream(self, chunk: Any) -> None:
+        """Send text or other JSON values to readers as the event `stage.chunk`; cheap to call often; from any thread.
+
+        Chunks are kept in batches beside the journal until the run is deleted: no commit, and not what the step
+        gives. Those of a process that dies may be lost. Before the first chunk of a repeated attempt readers get
+        `stage.chunk_reset`. Raises PayloadRejected when it cannot be stored, is over 64 KiB, or holds a secret.
+        """
+        self._of.stream(self._small(chunk, f"a chunk of {self.name!r}", "chunk"))
 
     def call(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call `fn` once for all attempts of this step: its result is durable before the node goes on.

@@ -207,6 +207,8 @@ _WAIT: Final[dict[type[facts.Fact], _Rule]] = {
     facts.StepCancelled: _Rule("wait.ended", lambda f: _wait(f) | {"outcome": "cancelled"}),
 }
 
+CHUNK, CHUNK_RESET = "stage.chunk", "stage.chunk_reset"
+
 _RUN: Final[dict[type[facts.Fact], _Rule]] = {
     facts.RunStarted: _Rule("run.started", lambda f: {"workflow": f.workflow}, "params"),
     facts.SignalReceived: _Rule("signal", lambda f: {"name": f.name}),
@@ -227,6 +229,9 @@ EVENT_TYPES: Final = tuple(
     dict.fromkeys(rule.type for table in (_RUN, _STAGE, _WAIT) for rule in table.values())
 )
 """The types of all events that come from a journal."""
+
+CHUNK_TYPES: Final = (CHUNK, CHUNK_RESET)
+"""The types of what steps send to readers beside the journal."""
 
 
 def _rule(fact: Any) -> _Rule | None:
@@ -275,6 +280,41 @@ def events_of(
                 event = event_of(row.run, position, fact, decode)
                 if event is not None:
                     yield event
+
+
+class Sent(Protocol):
+    """A chunk, as a store gives it; without data an attempt begins anew what earlier ones sent."""
+
+    @property
+    def run(self) -> RunId:
+        """The run."""
+
+    @property
+    def step(self) -> StepId:
+        """The step."""
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt of it."""
+
+    @property
+    def at(self) -> Instant:
+        """When it was sent."""
+
+    @property
+    def data(self) -> bytes:
+        """What was sent, as JSON."""
+
+
+def chunk_type(chunk: Sent) -> str:
+    """Return the type of a chunk's event."""
+    return CHUNK if chunk.data else CHUNK_RESET
+
+
+def chunk_event(chunk: Sent) -> RunEvent:
+    """Return what readers get for a chunk. It has no position in the journal: 0."""
+    payload = ("chunk", partial(_read, {}, values.decode, msgspec.Raw(chunk.data))) if chunk.data else None
+    return RunEvent(chunk.run, 0, chunk_type(chunk), moment(chunk.at), _tried(chunk), payload=payload)
 
 
 def positioned(row: Row, after: int = 0) -> Iterator[tuple[int, facts.AnyFact]]:

@@ -32,6 +32,7 @@ from holdfast.runtime.observers import ObserverLike
 from holdfast.runtime.observing import Observers
 from holdfast.runtime.pulse import Pulse
 from holdfast.runtime.secrets import SecretMemory
+from holdfast.runtime.streaming import Streams
 from holdfast.runtime.worker import Worker
 from holdfast.store.port import Store
 
@@ -62,7 +63,10 @@ class Assembly:
         self.feed = Feed()
         self._store = store
         self._services = services
-        self._executor = Executor(clock, concurrency, ASYNC_LIMIT, host.threads("holdfast-step"))
+        self._streams = Streams(store, self.feed)
+        self._executor = Executor(
+            clock, concurrency, ASYNC_LIMIT, self._streams, host.threads("holdfast-step")
+        )
         self._committer = Committer(store, self.feed, clock, worker_id)
         self._driver = Driver(self._committer, self._executor, clock, services, cancel_grace)
         self._workflows = workflows
@@ -105,6 +109,7 @@ class Assembly:
         if self.worker is not None:
             await self.worker.close(grace)
         self._executor.close()
+        await self._streams.close()
         await asyncio.gather(self.observers.close(min(grace, 5)), self.checkpoints.close(min(grace, 5)))
         self.feed.nudge()
 

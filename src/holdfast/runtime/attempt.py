@@ -30,6 +30,7 @@ from holdfast.model.profile import StageProfile, settings_of
 from holdfast.model.secrets import Secrets
 from holdfast.runtime.asking import Asking
 from holdfast.runtime.reports import Reports, Silence
+from holdfast.store.rows import Chunk
 
 if TYPE_CHECKING:
     from holdfast.runtime.executor import Executor
@@ -58,6 +59,7 @@ class Attempt:
         "_reports",
         "_silence",
         "_started",
+        "_streams",
         "_task",
         "_timer",
         "attempt",
@@ -111,6 +113,7 @@ class Attempt:
         self._started: Instant = 0
         self._reports: Reports | None = None
         self._silence: Silence | None = None
+        self._streams = False
 
     @property
     def profile(self) -> StageProfile:
@@ -331,6 +334,8 @@ class Attempt:
     def _end(self, fact: facts.Fact) -> None:
         if self._reports is not None and type(fact) is not facts.StepCompleted:
             self._reports.flush()  # the next attempt shall know
+        if self._streams:
+            self._executor.streams.flush()  # readers get what was sent before the end
         self._ended = True
         self._clear()
         if not self.told:
@@ -407,6 +412,21 @@ class Attempt:
         silence = self._silence
         if silence is not None:
             silence.heard()
+
+    def stream(self, chunk: msgspec.Raw) -> None:
+        """Take a chunk for readers, from any thread."""
+        self._heard()
+        _tell(self._executor.loop, self._keep_chunk, chunk)
+
+    def _keep_chunk(self, chunk: msgspec.Raw) -> None:
+        if self._ended:
+            return
+        streams, run, step = self._executor.streams, self.run, self.step.step
+        now = self._executor.clock.now()
+        if not self._streams and self.attempt > 1:
+            streams.take(Chunk(run, step, self.attempt, now, b""))
+        self._streams = True
+        streams.take(Chunk(run, step, self.attempt, now, bytes(chunk)))
 
     def _keep_progress(self, percent: float, message: str) -> None:
         if not self._ended:

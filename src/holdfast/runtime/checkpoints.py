@@ -220,7 +220,8 @@ class _Follower:
         async with aclosing(self._cursor.commits()) as commits:
             async for batch in commits:
                 for entry in batch:
-                    await self._take(entry)
+                    if not entry.chunks:
+                        await self._take(entry)
                     self._done += 1
                     self.moved.set()
                 self._done = 0

@@ -8,6 +8,7 @@ from functools import partial
 
 from holdfast.runtime.attempt import Attempt
 from holdfast.runtime.clock import Clock
+from holdfast.runtime.streaming import Streams
 from holdfast.runtime.threads import Threads
 
 
@@ -15,7 +16,12 @@ class Executor:
     """Starts attempts, at most `async_limit` tasks and `thread_limit` threads at once; the others wait in order."""
 
     def __init__(
-        self, clock: Clock, thread_limit: int, async_limit: int, threads: Threads | None = None
+        self,
+        clock: Clock,
+        thread_limit: int,
+        async_limit: int,
+        streams: Streams,
+        threads: Threads | None = None,
     ) -> None:
         """Begin empty, on the running loop."""
         self.loop = asyncio.get_running_loop()
@@ -23,6 +29,7 @@ class Executor:
         plain = self.loop.get_task_factory() is None
         self.task = partial(asyncio.Task, loop=self.loop) if plain else self.loop.create_task
         self.clock = clock
+        self.streams = streams
         self.threads = threads or Threads("holdfast-step")
         self._limits = {True: async_limit, False: thread_limit}
         self._counts = {True: 0, False: 0}

@@ -22,7 +22,7 @@ from holdfast.errors import StoreUnavailable
 from holdfast.model.commit import Commit
 from holdfast.model.facts import Fact, Journal
 from holdfast.model.ids import RunId, WorkerId
-from holdfast.store.rows import JournalRow
+from holdfast.store.rows import Chunk, JournalRow
 
 T = TypeVar("T")
 logger: Final = logging.getLogger("holdfast.observers")
@@ -59,6 +59,8 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     facts: tuple[Fact, ...]
     blobs: Mapping[str, bytes]
     size: int
+    chunks: tuple[Chunk, ...] = ()
+    """What steps sent to readers: then it is no commit, and has no place in the journal."""
 
     @property
     def key(self) -> Key:
@@ -103,6 +105,14 @@ class Feed:
             self._wake(commit.run, commit)
             self._wake(_ALL, commit)
 
+    def stream(self, chunks: Sequence[Chunk]) -> None:
+        """Show chunks that are kept to who waits, in their place among the commits of this process."""
+        if self.readers:
+            self._append(Entry("", 0, (), {}, sum(len(chunk.data) for chunk in chunks), tuple(chunks)))
+        for run in {chunk.run for chunk in chunks}:
+            self._wake(run, None)
+        self._wake(_ALL, None)
+
     def __getitem__(self, number: int) -> Entry:
         """Return the commit of that number; IndexError when it is gone from the ring or not yet there."""
         index = number - self.oldest
@@ -112,7 +122,7 @@ class Feed:
 
     def keys(self) -> dict[Key, int]:
         """Return the numbers of all commits in the ring by how they are found in the journal. O(ring)."""
-        return {entry.key: number for number, entry in enumerate(self._ring, self.oldest)}
+        return {entry.key: number for number, entry in enumerate(self._ring, self.oldest) if entry.facts}
 
     def cause(self, run: RunId) -> BaseException | None:
         """Return the exception that failed the run, if that was lately and in this process."""
@@ -141,9 +151,12 @@ class Feed:
                 size += len(data)
         for value in commit.blobs.values():
             size += len(value)
-        self._ring.append(Entry(commit.run, commit.position, commit.facts, commit.blobs, size))
+        self._append(Entry(commit.run, commit.position, commit.facts, commit.blobs, size))
+
+    def _append(self, entry: Entry) -> None:
+        self._ring.append(entry)
         self.head += 1
-        self._bytes += size
+        self._bytes += entry.size
         while len(self._ring) > self.capacity or (self._bytes > self._max_bytes and len(self._ring) > 1):
             self._bytes -= self._ring.popleft().size
 
@@ -244,10 +257,12 @@ class Cursor:
         return [feed[number] for number in range(first, min(feed.head, first + BATCH))]
 
     def _fresh(self, entries: Sequence[Entry]) -> Sequence[Entry]:
-        return [entry for entry in entries if entry.key not in self._seen] if self._seen else entries
+        if not self._seen:
+            return entries
+        return [entry for entry in entries if entry.chunks or entry.key not in self._seen]
 
     def _pass(self, batch: Sequence[Entry]) -> None:
-        self._recent.extend([entry.key for entry in batch])
+        self._recent.extend([entry.key for entry in batch if entry.facts])
         self._number += len(batch)
 
     async def _catch_up(self) -> AsyncGenerator[Sequence[Entry], None]:
@@ -282,8 +297,14 @@ class Cursor:
         self._seen_until = self._feed.head + self._feed.capacity
 
     def _meets(self, last: Key, *, exhausted: bool) -> bool:
-        """Tell whether `last` is in the ring: at its end, or so far from its begin that it is there for a while."""
-        number = self._feed.keys().get(last)
+        """Tell whether `last` is in the ring: at its end, or so far from its begin that it is there for a while.
+
+        A ring of chunks alone is met by who has read the store to its end.
+        """
+        keys = self._feed.keys()
+        if not keys:
+            return exhausted
+        number = keys.get(last)
         return number is not None and (exhausted or number >= (self._feed.oldest + self._feed.head) // 2)
 
     async def _anchor(self) -> str | None:

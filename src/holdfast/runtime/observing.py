@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final
 
-from holdfast.core.events import event_of, payload_of, reader, references, type_of
+from holdfast.core.events import chunk_event, chunk_type, event_of, payload_of, reader, references, type_of
 from holdfast.model.event import RunEvent
 from holdfast.model.facts import Fact
 from holdfast.model.ids import WorkerId
@@ -58,16 +58,22 @@ class _Reader:
         chosen = []
         for index, fact in enumerate(entry.facts, 1):
             kind = type_of(fact)
-            if kind is not None:
-                want = wanted.get(kind)
-                if want is None:
-                    want = wanted[kind] = self.caller.observer.wants(kind)
-                if want:
-                    chosen.append((entry.position + index, fact))
+            if kind is not None and self._wants(kind, wanted):
+                chosen.append((entry.position + index, fact))
         return chosen
+
+    def _wants(self, kind: str, wanted: dict[str, bool]) -> bool:
+        want = wanted.get(kind)
+        if want is None:
+            want = wanted[kind] = self.caller.observer.wants(kind)
+        return want
 
     async def _events(self, entry: Entry, wanted: dict[str, bool]) -> list[RunEvent]:
         try:
+            if entry.chunks:
+                return [
+                    chunk_event(chunk) for chunk in entry.chunks if self._wants(chunk_type(chunk), wanted)
+                ]
             chosen = self._chosen(entry, wanted)
             if not chosen:
                 return []

@@ -15,6 +15,8 @@ from holdfast.model.commit import Commit, Committed, Conflict
 from holdfast.model.ids import Instant, RunId, WorkerId
 from holdfast.model.run import RunRow
 from holdfast.store.rows import (
+    Chunk,
+    ChunkRow,
     Claimed,
     Delivered,
     Delivery,
@@ -151,6 +153,12 @@ class Store(Protocol):
         None appears later before one that was returned; so a commit may be held back while transactions that began
         before it go on, here of any program on the same server. Those of one run come in the order of their positions.
         """
+
+    async def stream(self, chunks: Sequence[Chunk]) -> None:
+        """Keep what steps send to readers, of runs that are there, before any later commit; it goes with its run."""
+
+    async def chunks(self, run: RunId, after: int = 0, limit: int = 1000) -> Sequence[ChunkRow]:
+        """Return the run's chunks numbered after `after`, in order; none appears later before one of them."""
 
     async def blobs(self, run: RunId) -> Mapping[str, bytes]:
         """Return the run's large values by hash."""

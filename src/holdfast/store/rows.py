@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from holdfast.model.ids import InboxId, Instant, RunId, WorkerId
+from holdfast.model.ids import InboxId, Instant, RunId, StepId, WorkerId
 from holdfast.model.run import RunRow, RunStatus
 
 
@@ -26,6 +26,28 @@ class InboxRow(msgspec.Struct, frozen=True):
     run: RunId
     key: str
     fact: bytes
+
+
+class Chunk(msgspec.Struct, frozen=True):
+    """What a step sent to readers, as JSON; without data: this attempt begins anew what earlier ones sent."""
+
+    run: RunId
+    step: StepId
+    attempt: int
+    at: Instant
+    data: bytes
+
+
+class ChunkRow(msgspec.Struct, frozen=True):
+    """A chunk that was kept: its number in the order of its store, and how many facts its run had then."""
+
+    number: int
+    run: RunId
+    position: int
+    step: StepId
+    attempt: int
+    at: Instant
+    data: bytes
 
 
 class JournalRow(msgspec.Struct, frozen=True):

@@ -21,6 +21,8 @@ from holdfast.model.ids import SECOND, Instant, RunId, WorkerId
 from holdfast.model.run import RunRow
 from holdfast.store.port import Store
 from holdfast.store.rows import (
+    Chunk,
+    ChunkRow,
     Claimed,
     Delivered,
     Delivery,
@@ -455,6 +457,14 @@ class FaultyStore:
     async def commits_after(self, after: str, limit: int = 1000) -> Sequence[JournalRow]:
         """As the port says."""
         return await self._read(lambda: self._inner.commits_after(after, limit))
+
+    async def stream(self, chunks: Sequence[Chunk]) -> None:
+        """As the port says."""
+        await self._write(lambda: self._inner.stream(chunks))
+
+    async def chunks(self, run: RunId, after: int = 0, limit: int = 1000) -> Sequence[ChunkRow]:
+        """As the port says."""
+        return await self._read(lambda: self._inner.chunks(run, after, limit))
 
     async def blobs(self, run: RunId) -> Mapping[str, bytes]:
         """As the port says."""

@@ -10,6 +10,7 @@ import pytest
 
 from holdfast.store.port import Store
 from holdfast.testing.store_cases import SetClock
+from holdfast.testing.store_chunks import ChunkContract
 from holdfast.testing.store_commits import CommitContract, JournalContract
 from holdfast.testing.store_jobs import ArrivalContract, JobContract
 from holdfast.testing.store_reads import DeletionContract, LifeContract, ListContract, ViewContract
@@ -19,6 +20,7 @@ from holdfast.testing.store_reads import DeletionContract, LifeContract, ListCon
 class StoreContract(
     CommitContract,
     JournalContract,
+    ChunkContract,
     ArrivalContract,
     JobContract,
     ListContract,

@@ -182,9 +182,9 @@ def test_what_code_says_cannot_steer_the_terminal() -> None:
 
 def test_every_type_of_event_has_a_line() -> None:
     from holdfast.cli.lines import _BY_TYPE
-    from holdfast.core.events import EVENT_TYPES
+    from holdfast.core.events import CHUNK_TYPES, EVENT_TYPES
 
-    assert set(EVENT_TYPES) - set(_BY_TYPE) == {"run.continued"}
+    assert {*EVENT_TYPES, *CHUNK_TYPES} - set(_BY_TYPE) == {"run.continued"}
     told = tell(RunEvent("r-1", 1, "run.continued", BEGIN, {}))
     assert told.text == ["run.continued  {}"]
 

@@ -35,6 +35,9 @@ class Attempting:
     def beat(self, details: msgspec.Raw | None) -> None:
         raise NotImplementedError
 
+    def stream(self, chunk: msgspec.Raw) -> None:
+        raise NotImplementedError
+
     def report(self, percent: float, message: str) -> None:
         self.reports.append((percent, message))
 

@@ -26,6 +26,7 @@ from holdfast.runtime.driver import Driver
 from holdfast.runtime.executor import Executor
 from holdfast.runtime.feed import Feed
 from holdfast.runtime.held import Held
+from holdfast.runtime.streaming import Streams
 from holdfast.runtime.threads import Threads
 from holdfast.services import Runtime
 from holdfast.store.sqlite.store import SqliteStore
@@ -76,7 +77,7 @@ class Bench:
     def __init__(self, store: FaultyStore) -> None:
         self.store = store
         self.feed = Listening()
-        self.executor = Executor(QuickClock(), 10, 10, Threads("bench"))
+        self.executor = Executor(QuickClock(), 10, 10, Streams(store, self.feed), Threads("bench"))
         self.committer = Committer(store, self.feed, QuickClock(), "me")
         self.driver = Driver(self.committer, self.executor, QuickClock(), Runtime(), 1.0)
 

@@ -21,7 +21,10 @@ from holdfast.model.values import encode
 from holdfast.runtime.attempt import MESSAGE_LIMIT, Attempt
 from holdfast.runtime.clock import SystemClock
 from holdfast.runtime.executor import Executor
+from holdfast.runtime.feed import Feed
+from holdfast.runtime.streaming import Streams
 from holdfast.runtime.threads import Threads
+from holdfast.store.sqlite.store import SqliteStore
 from tests.graphs import until
 
 
@@ -58,7 +61,8 @@ class Bench:
     """An executor, and what its attempts delivered."""
 
     def __init__(self, threads: int = 10, tasks: int = 10) -> None:
-        self.executor = Executor(SystemClock(), threads, tasks, Threads("bench"))
+        streams = Streams(SqliteStore(":memory:"), Feed())
+        self.executor = Executor(SystemClock(), threads, tasks, streams, Threads("bench"))
         self.delivered: list[facts.Fact] = []
         self.blobs = Blobs()
 

@@ -21,7 +21,7 @@ from holdfast.runtime import feed as feeds
 from holdfast.runtime.feed import Cursor, Entry, Feed, Key
 from holdfast.store.open import open_store
 from holdfast.store.port import Store
-from holdfast.store.rows import JournalRow
+from holdfast.store.rows import Chunk, JournalRow
 
 RUNNING = RunStatus.RUNNING
 
@@ -186,6 +186,11 @@ class Publisher:
             self.feed.publish(made)
 
 
+CHUNK = Chunk("r1", "talk#1", 1, 0, b'"word"')
+NO_COMMIT = ("", 0)
+"""The key of an entry of chunks."""
+
+
 async def read(cursor: Cursor) -> list[Key]:
     """Return what the cursor gives until nothing is left."""
     cursor.stop()
@@ -236,9 +241,21 @@ async def test_commits_of_other_workers_are_theirs_to_show(store: Store) -> None
     assert await read(cursor) == publisher.keys
 
 
+async def test_who_fell_behind_a_ring_of_chunks_alone_reads_the_store(store: Store) -> None:
+    feed = Feed(capacity=4)
+    publisher, cursor = Publisher(store, feed), Cursor(feed, store, "w1", "audit")
+    for _ in range(20):
+        await publisher.commit("r1")
+    for _ in range(10):
+        feed.stream([CHUNK])
+    assert [key for key in await read(cursor) if key != NO_COMMIT] == publisher.keys
+    assert cursor.lag == 0
+
+
+@pytest.mark.parametrize("streams", [False, True])
 @pytest.mark.parametrize("seed", range(20))
 async def test_each_commit_is_given_once_at_any_pace(
-    store: Store, seed: int, monkeypatch: pytest.MonkeyPatch
+    store: Store, seed: int, *, streams: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chance = random.Random(seed)
     for name, value in {"BATCH": 3, "PAGE": 10, "OVERLAP": chance.choice([2, 1000])}.items():
@@ -250,13 +267,15 @@ async def test_each_commit_is_given_once_at_any_pace(
     async def follow() -> None:
         async with aclosing(cursor.commits()) as commits:
             async for batch in commits:
-                given.extend(keys(batch))
+                given.extend(key for key in keys(batch) if key != NO_COMMIT)
                 for _ in range(chance.choice([0, 0, 1, 40])):
                     await asyncio.sleep(0)
 
     following = asyncio.create_task(follow())
     for _ in range(300):
         await publisher.commit(f"r{chance.randrange(5)}", count=chance.randrange(1, 4))
+        for _ in range(chance.choice([0, 1, 20]) if streams else 0):
+            feed.stream([CHUNK])
         for _ in range(chance.choice([0, 0, 0, 5])):
             await asyncio.sleep(0)
     cursor.stop()

@@ -31,7 +31,7 @@ from holdfast.cli.marks import MARKS, NOT_TAKEN, TAKEN, TIMES
 from holdfast.cli.output import Cell, Output
 from holdfast.cli.tree import draw
 from holdfast.cli.view import RunView
-from holdfast.core.events import EVENT_TYPES
+from holdfast.core.events import CHUNK_TYPES, EVENT_TYPES
 from holdfast.engine import Engine
 from holdfast.errors import InvalidStatus, RunError
 from holdfast.model.audit import Decision, Stage
@@ -304,7 +304,7 @@ def _types(given: list[str]) -> list[str] | None:
         return None
     found = []
     for pattern in (word for words in given for word in words.split(",")):
-        matching = fnmatch.filter(EVENT_TYPES, pattern)
+        matching = fnmatch.filter((*EVENT_TYPES, *CHUNK_TYPES), pattern)
         if not matching:
             raise UsageError(
                 f"unknown event type {pattern!r}", fix=f"Use of these: {', '.join(EVENT_TYPES)}; or stage.*"

@@ -14,7 +14,7 @@ from holdfast.store import codec
 from holdfast.store.postgres.link import Statement
 from holdfast.store.postgres.queries import SQL
 from holdfast.store.postgres.wire import Value, blob, documents, number, numbers, rows, text, texts
-from holdfast.store.rows import Claimed, Delivered, Delivery, WorkerRow
+from holdfast.store.rows import Chunk, Claimed, Delivered, Delivery, WorkerRow
 
 SUSPECT_DEATHS: Final = 2
 """From so many deaths on a run is claimed alone, so that it takes no others with it."""
@@ -49,6 +49,18 @@ def delivered(result: PGresult) -> list[Delivered]:
         Delivered(outcome) if outcome == "unknown" else Delivered(outcome, codec.status_named(status), worker)
         for outcome, status, worker in rows(result)
     ]
+
+
+def stream(chunks: Sequence[Chunk]) -> Statement:
+    """Keep chunks of runs that are there."""
+    return _statement(
+        "chunks_insert",
+        texts([each.run for each in chunks]),
+        texts([each.step for each in chunks]),
+        numbers([each.attempt for each in chunks]),
+        numbers([each.at for each in chunks]),
+        documents([each.data for each in chunks]),
+    )
 
 
 def claim(worker: WorkerId, lanes: Sequence[tuple[str, str]], limit: int, *, suspects: bool) -> Statement:

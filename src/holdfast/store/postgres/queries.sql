@@ -123,6 +123,13 @@ FROM unnest($1::text[], $2::text[]) AS wanted (run, hash), LATERAL (
     WHERE c.run = wanted.run AND c.hash = wanted.hash ORDER BY c.position DESC LIMIT 1
 ) AS newest
 
+-- chunks_insert: chunks of runs
+SELECT holdfast.keep_chunks($1, $2, $3, $4, $5)
+
+-- chunk_select: the chunks of a run after one
+SELECT number, run, position, step, attempt, at, coalesce(convert_to(data::text, 'UTF8'), '') FROM holdfast.chunks
+WHERE run = $1 AND number > $2 ORDER BY number LIMIT $3
+
 -- journal_select: the commits of a run that hold facts after a position
 SELECT era, tx, seq, run, position, count, at, worker, facts FROM holdfast.journal
 WHERE run = $1

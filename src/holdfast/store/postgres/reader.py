@@ -20,7 +20,7 @@ from holdfast.store.postgres.link import Statement
 from holdfast.store.postgres.queries import SQL
 from holdfast.store.postgres.together import Together
 from holdfast.store.postgres.wire import Value, number, numbers, rows, text, texts
-from holdfast.store.rows import Fold, InboxRow, JournalRow, RunQuery, Stored, WorkerRow
+from holdfast.store.rows import ChunkRow, Fold, InboxRow, JournalRow, RunQuery, Stored, WorkerRow
 
 T = TypeVar("T")
 
@@ -110,6 +110,11 @@ class Reader:
         """Return the commits that hold facts after a position."""
         found = await self._rows("journal_select", text(run), number(after), number(limit))
         return [_journal_row(columns) for columns in found]
+
+    async def chunks(self, run: RunId, after: int, limit: int) -> list[ChunkRow]:
+        """Return the chunks of a run after one."""
+        found = await self._rows("chunk_select", text(run), number(after), number(limit))
+        return [ChunkRow(*columns) for columns in found]
 
     async def tail(self, worker: WorkerId, after: str, limit: int) -> list[JournalRow]:
         """Return the commits of a worker."""

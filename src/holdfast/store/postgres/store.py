@@ -28,6 +28,8 @@ from holdfast.store.postgres.reader import Reader
 from holdfast.store.postgres.wire import rows
 from holdfast.store.postgres.writer import Writer
 from holdfast.store.rows import (
+    Chunk,
+    ChunkRow,
     Claimed,
     Delivered,
     Delivery,
@@ -268,6 +270,14 @@ class PostgresStore:
     async def commits_after(self, after: str, limit: int = 1000) -> Sequence[JournalRow]:
         """Return the commits of all runs."""
         return await self._far_reader().commits_after(after, limit)
+
+    async def stream(self, chunks: Sequence[Chunk]) -> None:
+        """Keep chunks, in a transaction of their own before the next commits."""
+        await self._open_writer().submit(changes.stream(chunks), _nothing)
+
+    async def chunks(self, run: RunId, after: int = 0, limit: int = 1000) -> Sequence[ChunkRow]:
+        """Return the chunks of a run."""
+        return await self._reader().chunks(run, after, limit)
 
     async def blobs(self, run: RunId) -> Mapping[str, bytes]:
         """Return a run's large values."""

@@ -165,12 +165,14 @@ class Writer:
         task.add_done_callback(over)
 
     def _take(self) -> list[tuple[_Pack, list[_Call]]]:
-        bundles: list[tuple[_Pack, list[_Call]]] = []
+        """Return what goes over now: commits come after whatever else was asked, such as the chunks before an end."""
+        bundles: list[tuple[_Pack, list[_Call]]] = [
+            (self._pack_other, [call]) for call in _first(self._others)
+        ]
         if self._commits:
             bundles.append((self._pack_commits, _first(self._commits)))
         if self._deliveries:
             bundles.append((self._pack_deliveries, _first(self._deliveries)))
-        bundles += [(self._pack_other, [call]) for call in _first(self._others)]
         return bundles
 
     async def _write(self, pack: _Pack, calls: list[_Call], met: Exception | None = None) -> None:

@@ -15,7 +15,7 @@ from holdfast.model.facts import FORMAT
 from holdfast.model.ids import Instant, RunId, WorkerId
 from holdfast.model.run import ENDED, RESUMABLE, RunRow
 from holdfast.store import codec
-from holdfast.store.rows import Claimed, Delivered, Delivery, WorkerRow
+from holdfast.store.rows import Chunk, Claimed, Delivered, Delivery, WorkerRow
 from holdfast.store.sqlite.queries import SQL
 
 SUSPECT_DEATHS: Final = 2
@@ -45,6 +45,14 @@ def _deliver(database: sqlite3.Connection, delivery: Delivery, now: Instant) -> 
     if status in delivery.wakes:
         database.execute(SQL["job_wake"], (run,))
     return Delivered("delivered", status, worker)
+
+
+def stream(database: sqlite3.Connection, chunks: Sequence[Chunk]) -> None:
+    """Keep chunks of runs that are there."""
+    database.executemany(
+        SQL["chunk_insert"],
+        [(each.step, each.attempt, each.at, each.data or None, each.run) for each in chunks],
+    )
 
 
 def ready(

@@ -169,6 +169,14 @@ INSERT OR REPLACE INTO tombstones (run, at) VALUES (?, ?)
 -- fold_select: the newest fold of a program
 SELECT position, hash, data FROM checkpoints WHERE run = ? AND hash = ? ORDER BY position DESC LIMIT 1
 
+-- chunk_insert: a chunk of a run that is there
+INSERT INTO chunks (run, position, step, attempt, at, data)
+SELECT id, position, ?, ?, ?, CAST(? AS TEXT) FROM workflow_runs WHERE id = ?
+
+-- chunk_select: the chunks of a run after one
+SELECT number, run, position, step, attempt, at, CAST(coalesce(data, '') AS BLOB) FROM chunks
+WHERE run = ? AND number > ? ORDER BY number LIMIT ?
+
 -- journal_select: the commits of a run that hold facts after a position
 SELECT CAST(seq AS TEXT), run, position, count, at, worker, CAST(facts AS BLOB) FROM journal
 WHERE run = ?

@@ -13,7 +13,7 @@ from holdfast.model.ids import Instant, RunId, WorkerId
 from holdfast.model.run import RunRow
 from holdfast.store import codec
 from holdfast.store.listing import choose, statuses
-from holdfast.store.rows import Fold, InboxRow, JournalRow, RunQuery, Stored, WorkerRow
+from holdfast.store.rows import ChunkRow, Fold, InboxRow, JournalRow, RunQuery, Stored, WorkerRow
 from holdfast.store.sqlite.queries import SQL
 
 _ALL: Final = -1
@@ -72,6 +72,11 @@ def read_journal(database: sqlite3.Connection, run: RunId, after: int, limit: in
     return [
         JournalRow(*row) for row in database.execute(SQL["journal_select"], (run, run, after, after, limit))
     ]
+
+
+def read_chunks(database: sqlite3.Connection, run: RunId, after: int, limit: int) -> list[ChunkRow]:
+    """Return the chunks of a run after one."""
+    return [ChunkRow(*row) for row in database.execute(SQL["chunk_select"], (run, after, limit))]
 
 
 def read_tail(database: sqlite3.Connection, worker: WorkerId, after: int, limit: int) -> list[JournalRow]:

@@ -17,6 +17,8 @@ from holdfast.model.commit import Commit, Committed, Conflict
 from holdfast.model.ids import Instant, RunId, WorkerId
 from holdfast.model.run import RunRow
 from holdfast.store.rows import (
+    Chunk,
+    ChunkRow,
     Claimed,
     Delivered,
     Delivery,
@@ -245,6 +247,14 @@ class SqliteStore:
         if limit > MOST_ROWS:
             return await self._read_far(lambda database: reader.read_after(database, seq, limit))
         return self._read(lambda database: reader.read_after(database, seq, limit))
+
+    async def stream(self, chunks: Sequence[Chunk]) -> None:
+        """Keep chunks, in the next transaction."""
+        await self._write(lambda database: changes.stream(database, chunks))
+
+    async def chunks(self, run: RunId, after: int = 0, limit: int = 1000) -> Sequence[ChunkRow]:
+        """Return the chunks of a run."""
+        return self._read(lambda database: reader.read_chunks(database, run, after, limit))
 
     async def blobs(self, run: RunId) -> Mapping[str, bytes]:
         """Return a run's large values."""
