@@ -49,12 +49,7 @@ class Driver:
     """Drives the runs that this process holds."""
 
     def __init__(
-        self,
-        committer: Committer,
-        executor: Executor,
-        clock: Clock,
-        services: Any,
-        cancel_grace: float,
+        self, committer: Committer, executor: Executor, clock: Clock, services: Any, cancel_grace: float
     ) -> None:
         """Keep what every run needs."""
         self.services = services
@@ -273,13 +268,11 @@ class Driver:
     def _attempt(
         self, run: Held, step: StepId, work: Any, deliver: Callable[[Attempt, facts.Fact], None]
     ) -> Attempt:
+        ledger = run.progress.ledger
         return Attempt(
-            self._executor,
-            run.id,
-            run.progress.ledger.open[step],
-            work,
+            *(self._executor, run.id, ledger.open[step], work),
             services=self.services,
-            pinned=run.progress.ledger.profile,
+            pinned=ledger.profile,
             secrets=run.secrets,
             blobs=run.blobs,
             deliver=deliver,
