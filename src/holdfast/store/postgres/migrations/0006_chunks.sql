@@ -18,13 +18,13 @@ CREATE INDEX chunks_run ON holdfast.chunks (run, number);
 
 -- Keeps chunks in their order, of runs that are there, and has other processes look.
 CREATE FUNCTION holdfast.keep_chunks(
-    runs text[], steps text[], attempts bigint[], ats bigint[], datas json[]
+    runs text[], steps text[], attempts bigint[], ats bigint[], given json[]
 ) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM FROM holdfast.workflow_runs WHERE id = ANY (runs) ORDER BY id FOR UPDATE;
     INSERT INTO holdfast.chunks (run, position, step, attempt, at, data)
     SELECT c.run, r.position, c.step, c.attempt, c.at, c.data
-    FROM unnest(runs, steps, attempts, ats, datas) WITH ORDINALITY AS c (run, step, attempt, at, data, n)
+    FROM unnest(runs, steps, attempts, ats, given) WITH ORDINALITY AS c (run, step, attempt, at, data, n)
     JOIN holdfast.workflow_runs AS r ON r.id = c.run
     ORDER BY c.n;
     PERFORM holdfast.hint();
