@@ -70,6 +70,11 @@ class Process:
     def send(self, number: int) -> None:
         self.popen.send_signal(number)
 
+    def first_line(self) -> str:
+        """The first line that it prints; `done` gives what it prints from then on."""
+        assert self.popen.stdout is not None
+        return self.popen.stdout.readline()
+
     def kill(self) -> None:
         """SIGKILL, and wait for the end."""
         self.popen.kill()
