@@ -24,9 +24,8 @@ class Effects:
 
     world: World
     mended: bool = False
-    skewed: bool = False
-    started: dict[Attempt, list[tuple[str, bool]]] = field(default_factory=dict)
-    """For each attempt the engines that started it, and whether they held the run then."""
+    started: dict[Attempt, list[str]] = field(default_factory=dict)
+    """For each attempt the engines that started it: one, whatever went wrong."""
     finished: set[Attempt] = field(default_factory=set)
     raised: Counter[tuple[str, str]] = field(default_factory=Counter)
     called: dict[tuple[str, str, int], float] = field(default_factory=dict)
@@ -37,14 +36,11 @@ class Effects:
         """A node's code begins to run."""
         book = self.world.chronicle.books[run]
         starts = self.started.setdefault((run, step, attempt), [])
-        starts.append((inside(), inside() == book.holder))
+        starts.append(inside())
         where = f"run {run}: {inside()} starts {step} attempt {attempt}"
         if (step, attempt) not in book.allowed:
             self.violations.append(f"{where} before that was committed")
-        # A holder that lost the run and does not know yet may start what the next one starts; the store refuses it.
-        # So may one whose clock is behind the last holder's: to it the attempt is still to come.
-        holders = [engine for engine, holds in starts if holds]
-        if (len(holders) > 1 and not self.skewed) or len({engine for engine, _ in starts}) < len(starts):
+        if len(starts) > 1:
             self.violations.append(f"{where}, which was started before: {starts}")
         if step in book.completed and inside() == book.holder:
             self.violations.append(f"{where} after its completion was committed")

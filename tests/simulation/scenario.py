@@ -113,7 +113,7 @@ class Scenario:
         self.world = world
         self.shape = shape
         self.random = world.random
-        self.effects = Effects(world, skewed=shape.skew > 0)
+        self.effects = Effects(world)
         self.registry = Registry()
         self.runs: list[Started] = []
         self.recorders: dict[str, Recorder] = {}

@@ -12,10 +12,10 @@ from holdfast.model.ids import Instant
 def lost_attempts(ledger: Ledger, now: Instant) -> list[facts.StepRetried | facts.StepCancelled]:
     """Return what became of the steps that were running, or about to, when their worker was lost.
 
-    They are tried again; those that had been asked to end have ended. An attempt without a back-off has begun,
-    whatever our clock says: the last holder's may be ahead.
+    They are tried again; those that had been asked to end have ended. One in a back-off keeps it and gets a new number,
+    too: the last holder, cut off or with a clock ahead of ours, may still start the attempt that it knows.
     """
-    return _given_up([s for s in ledger.open.values() if s.runs and s.due <= max(now, s.since)], now)
+    return _given_up([s for s in ledger.open.values() if s.runs], now)
 
 
 def dropped_attempts(ledger: Ledger, now: Instant) -> list[facts.StepRetried | facts.StepCancelled]:
@@ -35,7 +35,13 @@ def _given_up(lost: Sequence[OpenStep], now: Instant) -> list[facts.StepRetried 
     return [
         facts.StepCancelled(at=now, step=step.step, attempt=step.attempt)
         if step.cancelling
-        else facts.StepRetried(at=now, step=step.step, attempt=step.attempt + 1, reason="worker lost")
+        else facts.StepRetried(
+            at=now,
+            step=step.step,
+            attempt=step.attempt + 1,
+            reason="worker lost",
+            due=step.due if step.due > now else 0,
+        )
         for step in lost
     ]
 

@@ -19,7 +19,7 @@ def after(*journal: facts.Fact) -> Ledger:
     return ledger
 
 
-def test_attempts_that_were_due_are_lost_and_no_others() -> None:
+def test_attempts_that_could_begin_are_lost_and_those_in_a_back_off_keep_it() -> None:
     ledger = after(
         STARTED,
         scheduled("running"),
@@ -35,6 +35,7 @@ def test_attempts_that_were_due_are_lost_and_no_others() -> None:
     )
     assert lost_attempts(ledger, NOON) == [
         retried("running", 2, at=NOON, reason="worker lost"),
+        retried("waiting", 3, at=NOON, due=NOON + SECOND, reason="worker lost"),
         retried("due", 5, at=NOON, reason="worker lost"),
     ]
 
