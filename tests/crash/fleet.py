@@ -50,11 +50,13 @@ class Fleet:
 
     async def dismiss(self) -> list[int]:
         """Ask all to end, and return the codes that those who were alive ended with."""
-        living = [worker for worker in self._workers if worker.alive]
-        for worker in living:
+        living = {number: worker for number, worker in enumerate(self._workers) if worker.alive}
+        for worker in living.values():
             worker.thaw()
-            worker.terminate()
-        return [await worker.ended() for worker in living]
+        for number in living:
+            # Before a worker is open, nothing hears the signal, and Python dies of it.
+            (await self.opened(number)).terminate()
+        return [await worker.ended() for worker in living.values()]
 
 
 @asynccontextmanager
