@@ -17,7 +17,7 @@ from examples.classify_docs.workflow import NAME, by_page
 from holdfast import Engine, Runtime
 from holdfast.agents import AgentUnavailable
 from holdfast.errors import RunFailed
-from tests.unit.examples.conftest import BlankPdf
+from tests.examples.conftest import BlankPdf
 
 PAGE = (200.0, 300.0)
 

@@ -15,7 +15,7 @@ from examples.classify_docs.pages import (
     render_page,
 )
 from examples.classify_docs.readlog import ReadLog
-from tests.unit.examples.conftest import BlankPdf
+from tests.examples.conftest import BlankPdf
 
 # The standard security handler with a password nobody has; the smallest file that PDFium takes for encrypted.
 ENCRYPTED = b"""%%PDF-1.4

@@ -12,7 +12,7 @@ from examples.classify_docs.make_samples import SAMPLES
 from examples.classify_docs.readlog import Read
 from examples.classify_docs.show import Board, Outcome, failure_of, labels, outcomes_table, readings_table
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 
 def run_demo(*arguments: str) -> subprocess.CompletedProcess[str]:
