@@ -140,9 +140,11 @@ _TIMES: Final = dict.fromkeys(("at", "started", "due", "deadline", "not_before")
 
 
 def _said(fact: facts.Fact) -> facts.Fact:
-    """Return what a fact says, without the clock."""
-    times = {name: zero for name, zero in _TIMES.items() if hasattr(fact, name)}
-    return msgspec.structs.replace(fact, **times)
+    """Return what a fact says, without the clock, and without who knew the definition when."""
+    changes: dict[str, Any] = {name: zero for name, zero in _TIMES.items() if hasattr(fact, name)}
+    if isinstance(fact, facts.RunStarted | facts.StepScheduled):
+        changes["hash"] = ""
+    return msgspec.structs.replace(fact, **changes)
 
 
 def _path(journal: Sequence[facts.Fact]) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """W23: a run in flight silently went on with whatever code there was; nothing told which it had begun with.
 
-A run keeps version and hash of its definition. Changed code that fits the journal goes on; else the run is parked with
-what was expected and found, until a person resumes or cancels it.
+A run keeps version and hash of its definition. With changed code that fits the journal it goes on, and that is a
+recorded decision; else the run is parked with what was expected and found, until a person resumes or cancels it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from holdfast import END, START, Engine, RunStatus, State, StateGraph, StepConte
 from holdfast.patterns.graph.factory import GraphWorkflow
 from holdfast.registry import Registry, as_workflow
 from tests.conftest import OpenEngine
-from tests.graphs import PATIENCE, sequence, until
+from tests.graphs import PATIENCE, parallel, sequence, until
 
 
 def flaky(state: State, step: StepContext) -> dict[str, int]:
@@ -23,8 +23,18 @@ def flaky(state: State, step: StepContext) -> dict[str, int]:
     return {"b": state["a"] + 1}
 
 
+def flaky_alone(state: State, step: StepContext) -> dict[str, int]:
+    if step.attempt == 1:
+        raise ConnectionError
+    return {"b": 2}
+
+
 def first_version() -> StateGraph:
     return sequence("w23", a=lambda _: {"a": 1}, b=flaky)
+
+
+def longer() -> StateGraph:
+    return sequence("w23", a=lambda _: {"a": 100}, b=flaky, c=lambda s: {"c": s["b"] + 1})
 
 
 def knowing(graph: StateGraph) -> Registry:
@@ -59,11 +69,82 @@ async def test_a_run_keeps_the_version_it_was_started_with(engine: Engine, regis
 
 async def test_a_change_that_fits_the_journal_goes_on(url: str, open_engine: OpenEngine) -> None:
     await failed(url, open_engine)
-    changed = sequence("w23", a=lambda _: {"a": 100}, b=flaky, c=lambda s: {"c": s["b"] + 1})
-    engine = await open_engine(url, registry=knowing(changed))
+    engine = await open_engine(url, registry=knowing(longer()))
     await engine.resume("w23")
     # What is finished stays as it was; what follows is new.
     assert await engine.result("w23", timeout=PATIENCE) == {"a": 1, "b": 2, "c": 3}
+
+
+async def definitions(engine: Engine) -> list[tuple[str, str | None]]:
+    return [(d.from_node, d.to_node) for d in await engine.decisions("w23") if d.name == "definition"]
+
+
+async def test_the_same_definition_in_another_process_is_no_news(url: str, open_engine: OpenEngine) -> None:
+    await failed(url, open_engine)
+    engine = await open_engine(url, registry=knowing(first_version()))
+    await engine.resume("w23")
+    assert await engine.result("w23", timeout=PATIENCE) == {"a": 1, "b": 2}
+    assert await definitions(engine) == []
+
+
+async def test_to_go_on_with_a_changed_definition_is_a_recorded_decision(
+    url: str, open_engine: OpenEngine
+) -> None:
+    first, last = (graph().hash for graph in (first_version, longer))
+    await failed(url, open_engine)
+    engine = await open_engine(url, registry=knowing(longer()))
+    await engine.resume("w23")
+    assert await engine.result("w23", timeout=PATIENCE) == {"a": 1, "b": 2, "c": 3}
+    assert await definitions(engine) == [(first, last)]
+    (told,) = [e async for e in engine.events("w23", types=["decision"]) if e.data["to_node"] == last]
+    assert told.data["reason"] == "changed; the journal fits"
+    # It stands where it was taken: after the resume, before anything that follows from it.
+    kinds = [fact["fact"] for fact in await (await engine.get("w23")).journal()]
+    assert kinds[kinds.index("RunResumed") :][:3] == ["RunResumed", "DecisionMade", "StepCompleted"]
+
+
+async def test_a_run_that_another_process_enqueued_tells_which_definition_it_began_with(
+    url: str, open_engine: OpenEngine
+) -> None:
+    client = await open_engine(url, registry=knowing(first_version()), workers=False)
+    await client.start("w23", id="w23")
+    await client.close()
+    engine = await open_engine(url, registry=knowing(first_version()))
+    assert (await engine.wait("w23", timeout=PATIENCE)).status is RunStatus.FAILED
+    assert await definitions(engine) == []
+    await engine.close()
+    engine = await open_engine(url, registry=knowing(longer()))
+    await engine.resume("w23")
+    assert await engine.result("w23", timeout=PATIENCE) == {"a": 1, "b": 2, "c": 3}
+    first, last = (graph().hash for graph in (first_version, longer))
+    assert await definitions(engine) == [(first, last)]
+
+
+async def test_a_round_of_which_a_finished_node_is_gone_parks_the_run(
+    url: str, open_engine: OpenEngine
+) -> None:
+    def pair(left: str) -> Registry:
+        nodes: dict[str, Any] = {left: lambda _: {"a": 1}, "b": flaky_alone}
+        return knowing(parallel("w23", **nodes))
+
+    engine = await open_engine(url, registry=pair("a"))
+    run = await engine.start("w23", id="w23")
+    assert (await run.wait()).status is RunStatus.FAILED
+    await engine.close()
+    # Nobody can tell where the edges of a node led that is no longer there.
+    engine = await open_engine(url, registry=pair("renamed"))
+    await engine.resume("w23")
+    await until(lambda: is_paused(engine))
+    parked = await engine.get("w23")
+    assert parked.error is not None
+    assert parked.error.code == "nondeterminism"
+    assert "'a'" in parked.error.message
+    assert "renamed" in parked.error.message
+    assert await definitions(engine) == []
+    await engine.close()
+    engine = await open_engine(url, registry=pair("a"))
+    await engine.resume("w23")
+    assert await engine.result("w23", timeout=PATIENCE) == {"a": 1, "b": 2}
 
 
 async def test_a_change_that_does_not_fit_parks_the_run_and_says_why(
@@ -80,6 +161,7 @@ async def test_a_change_that_does_not_fit_parks_the_run_and_says_why(
     assert "'b'" in parked.error.message
     assert "a, bee" in parked.error.message
     assert parked.waiting_on[0].startswith("resume: ")
+    assert await definitions(engine) == []
     await engine.close()
     # The old code is back: nothing was lost.
     engine = await open_engine(url, registry=knowing(first_version()))

@@ -51,7 +51,7 @@ class Ledger(msgspec.Struct, gc=False):
 
     `begins` is when a run that was started with a delay may begin; 0 once it has. `asked` tells that a cancel of the
     run met open steps, which were asked to end. `secrets` are the names of those that the run was ever given.
-    `profile` is what the run's profile said when it began.
+    `profile` is what the run's profile said when it began, `hash` the definition that it goes on with.
     `waits` counts the waits for each signal, `asking` are the suspended steps whose waits are not yet scheduled,
     `answered` those that may run again.
     """
@@ -61,6 +61,7 @@ class Ledger(msgspec.Struct, gc=False):
     begins: Instant = 0
     secrets: list[str] = []
     profile: msgspec.Raw = facts.NOTHING
+    hash: str = ""
     open: dict[StepId, OpenStep] = {}
     unresolved: dict[StepId, OpenStep] = {}
     signals: dict[str, list[msgspec.Raw]] = {}
@@ -141,7 +142,7 @@ class Ledger(msgspec.Struct, gc=False):
 
 
 def _started(ledger: Ledger, fact: facts.RunStarted) -> None:
-    ledger.begins = fact.not_before
+    ledger.begins, ledger.hash = fact.not_before, fact.hash
     ledger.secrets.extend(fact.secrets)
     if fact.profile is not facts.NOTHING:
         ledger.profile = fact.profile.copy()  # the row that it came in need not stay in memory
@@ -149,6 +150,8 @@ def _started(ledger: Ledger, fact: facts.RunStarted) -> None:
 
 def _scheduled(ledger: Ledger, fact: facts.StepScheduled) -> None:
     ledger.begins = 0
+    if fact.hash:
+        ledger.hash = fact.hash
     if fact.kind == "signal":
         ledger.waits[fact.name] = fact.iteration
         ledger.asking = [ask for ask in ledger.asking if ask.step != fact.parent]
@@ -235,6 +238,11 @@ def _signal(ledger: Ledger, fact: facts.SignalReceived) -> None:
         ledger.signals.setdefault(fact.name, []).append(fact.data)
 
 
+def _decided(ledger: Ledger, fact: facts.DecisionMade) -> None:
+    if fact.hash:
+        ledger.hash = fact.hash
+
+
 def _cancel_requested(ledger: Ledger, fact: facts.CancelRequested) -> None:
     _remember(ledger, fact.key)
     ledger.cancelling = fact
@@ -290,6 +298,7 @@ _FOLDS: Final[dict[type[facts.Fact], Callable[[Ledger, Any], None]]] = {
     facts.StepFailed: _step_failed,
     facts.StepCancelled: _step_cancelled,
     facts.SignalReceived: _signal,
+    facts.DecisionMade: _decided,
     facts.CancelRequested: _cancel_requested,
     facts.RunPaused: _paused,
     facts.RunResumed: _resumed,

@@ -40,7 +40,7 @@ class Program(Protocol[P]):
 
     @property
     def hash(self) -> str:
-        """Changes with the definition; a stored fold of another hash is ignored."""
+        """Changes with the definition, "" for one with a problem; a stored fold of another hash is ignored."""
 
     @property
     def problem(self) -> BaseException | None:
@@ -111,7 +111,7 @@ class Workflow(Protocol):
         """
 
 
-FOLDS: Final = 4
+FOLDS: Final = 5
 """The form of stored folds; raise it when a progress is encoded differently, and older folds are passed over."""
 
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
 
 from holdfast.core.ledger import Ledger, OpenStep
+from holdfast.core.program import START, Program
+from holdfast.errors import NondeterminismError
 from holdfast.model import facts
 from holdfast.model.ids import Instant
 
@@ -50,3 +55,44 @@ def parked(reason: str, code: str = "parked", at: Instant = 0) -> facts.RunPause
     """Return the fact that parks a run for a person to look at."""
     text = facts.readable(reason)
     return facts.RunPaused(at=at, reason=text, error=facts.ErrorInfo(code=code, message=text))
+
+
+def tell_definition(recorded: Sequence[facts.Fact], ledger: Ledger, definition: str) -> None:
+    """Have the first step tell the definition, which whoever started the run did not know. Nobody has seen the fact."""
+    for fact in recorded:
+        if type(fact) is facts.StepScheduled:
+            msgspec.structs.force_setattr(fact, "hash", definition)
+            ledger.hash = definition
+            return
+
+
+UNKNOWN: Final = "unknown"
+"""Stands for a definition that the journal does not tell."""
+
+
+def judged(program: Program[Any], progress: Any) -> list[facts.RunPaused | facts.DecisionMade]:
+    """Return what a holder says of its definition: nothing when the run goes on with it already.
+
+    One that cannot be built parks the run, unless its beginning shall say so. Another one that the journal fits is a
+    decision. One that the journal does not fit is neither: the step that it does not know parks the run.
+    """
+    ledger: Ledger = progress.ledger
+    steps = (*ledger.open.values(), *ledger.unresolved.values())
+    if ledger.position <= 1:
+        return []
+    if program.problem is not None:
+        if any(step.name == START for step in steps):
+            return []
+        why = f"{type(program.problem).__name__}: {program.problem}"
+        return [parked(f"its definition cannot be built: {why}")]
+    if program.hash == ledger.hash:
+        return []
+    try:
+        for step in steps:
+            if step.kind == "call" and not step.parent:
+                program.work(progress, step)
+    except NondeterminismError:
+        return []
+    why = "changed; the journal fits" if ledger.hash else "the journal fits"
+    edge = facts.EdgeTried(program.hash, "definition", reason=why)
+    return [facts.DecisionMade(source=ledger.hash or UNKNOWN, edges=(edge,), hash=program.hash)]

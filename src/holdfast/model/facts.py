@@ -72,7 +72,10 @@ class RunStarted(Fact, frozen=True):
 
 
 class StepScheduled(Fact, frozen=True):
-    """The step is wanted and its first attempt may start. `data` is set for fan-out items and call arguments only."""
+    """The step is wanted and its first attempt may start. `data` is set for fan-out items and call arguments only.
+
+    `hash` is the run's definition when `RunStarted` could not tell: who started the run did not know it.
+    """
 
     step: StepId
     name: str
@@ -80,6 +83,7 @@ class StepScheduled(Fact, frozen=True):
     iteration: int = 1
     due: Instant = 0
     parent: StepId = ""
+    hash: str = ""
     data: msgspec.Raw = NOTHING
 
 
@@ -164,10 +168,14 @@ class SignalReceived(Fact, frozen=True):
 
 
 class DecisionMade(Fact, frozen=True):
-    """A choice: from where, and every edge that was tried with its outcome."""
+    """A choice: from where, and every edge that was tried with its outcome.
+
+    `hash` is set when the choice is to go on with that definition, which is not the one from before.
+    """
 
     source: str
     edges: tuple[EdgeTried, ...] = ()
+    hash: str = ""
 
 
 class EventPublished(Fact, frozen=True):

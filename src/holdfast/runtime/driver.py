@@ -16,8 +16,7 @@ import msgspec
 
 from holdfast.core.advance import advance
 from holdfast.core.effects import SHORT_WAIT, opening_row
-from holdfast.core.program import START
-from holdfast.core.takeover import dropped_attempts, lost_attempts, parked
+from holdfast.core.takeover import dropped_attempts, judged, lost_attempts, parked, tell_definition
 from holdfast.core.waits import answered_attempts
 from holdfast.errors import ConflictError, NondeterminismError, StoreDamaged
 from holdfast.model import facts
@@ -89,15 +88,6 @@ class Driver:
                 run.wait_until(step.due, step.step)
         return [*arrivals]
 
-    def _unbuildable(self, run: Held) -> list[facts.Fact]:
-        """Return that the run is parked when today's definition cannot be built, unless its beginning shall say so."""
-        problem, ledger = run.program.problem, run.ledger
-        if problem is None or run.position <= 1:
-            return []
-        if any(step.name == START for step in (*ledger.open.values(), *ledger.unresolved.values())):
-            return []
-        return [parked(f"its definition cannot be built: {type(problem).__name__}: {problem}")]
-
     # --- the loop
 
     async def drive(self, run: Held, arrivals: list[facts.Fact] | None = None) -> None:
@@ -145,7 +135,7 @@ class Driver:
             rows = await self._committer.inbox(run.id)
         arrivals += [facts.Journal.decode_one(row.fact) for row in rows if row.fact]
         arrivals += run.take()  # a step may have ended meanwhile, and its run must not be laid down without
-        arrivals += self._unbuildable(run)
+        arrivals += judged(run.program, run.progress)
         return tuple(row.id for row in rows)
 
     def _turn(self, run: Held, arrivals: list[facts.Fact], consumed: tuple[InboxId, ...]) -> Commit | None:
@@ -193,6 +183,8 @@ class Driver:
     def _follow(self, run: Held, recorded: Sequence[facts.Fact]) -> list[facts.Fact]:
         """Note which steps to start after the commit; return arrivals that belong into the same commit."""
         arrivals: list[facts.Fact] = []
+        if not run.progress.ledger.hash:
+            tell_definition(recorded, run.progress.ledger, run.program.hash)
         for fact in recorded:
             if type(fact) in _WITH_STEPS:
                 self._follow_one(run, fact, arrivals)

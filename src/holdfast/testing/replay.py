@@ -73,10 +73,10 @@ def first_difference(program: Program[P], recorded: Sequence[facts.Fact]) -> str
     progress = program.start()
     pending: list[facts.Fact] = []
     for position, fact in enumerate(recorded, 1):
-        if isinstance(fact, DECIDED) and not _of_node(fact):
+        if isinstance(fact, DECIDED) and not _of_driver(fact):
             pending = pending or [record(command, fact.at) for command in wanted(program, progress, fact.at)]
             expected = pending.pop(0) if pending else None
-            if expected != fact:
+            if expected != _without_hash(fact):
                 return f"position {position}: the journal has {shown(fact)}, today's code wants {_shown(expected)}"
         elif pending:
             return (
@@ -86,9 +86,16 @@ def first_difference(program: Program[P], recorded: Sequence[facts.Fact]) -> str
     return None
 
 
-def _of_node(fact: facts.Fact) -> bool:
-    """Tell whether it is a call that a node made, which is recorded when it has ended."""
+def _of_driver(fact: facts.Fact) -> bool:
+    """Tell whether no program decided it: a call that a node made, recorded when it has ended, or a new definition."""
+    if isinstance(fact, facts.DecisionMade):
+        return bool(fact.hash)
     return isinstance(fact, facts.StepScheduled) and fact.kind == "call" and bool(fact.parent)
+
+
+def _without_hash(fact: facts.Fact) -> facts.Fact:
+    """Return a fact as its program decided it, whatever definition it was of."""
+    return msgspec.structs.replace(fact, hash="") if getattr(fact, "hash", "") else fact
 
 
 def _facts_of(journal: Journal | str | Path) -> Sequence[facts.Fact]:

@@ -188,6 +188,33 @@ def test_inputs_of_stages_need_the_workflow(call: Call) -> None:
     assert wrong.code == 0  # importing the module is enough
 
 
+CHANGING = """
+from pathlib import Path
+from holdfast import workflow_factory
+
+def second(state):
+    assert Path("mended").exists()
+    return {}
+
+@workflow_factory("changing")
+def changing(graph, runtime, params):
+    nodes = [("first", lambda _: {}), ("second", second), ("third", lambda _: {})][:%s]
+    graph.add_sequence(nodes).set_entry_point("first").set_exit_point(nodes[-1][0])
+    return {}
+"""
+
+
+def test_a_changed_definition_is_among_the_decisions(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "monday.py").write_text(CHANGING % 2)
+    (tmp_path / "tuesday.py").write_text(CHANGING.replace('changing")', 'changing", replace=True)') % 3)
+    assert call("run", "monday.py:changing", "--id", "changes").code == 1
+    assert "definition" not in call("decisions", "changes").out
+    (tmp_path / "mended").touch()
+    assert call("resume", "changes", "--app", "tuesday.py").code == 0
+    assert "definition  changed; the journal fits" in call("decisions", "changes").out
+    assert "definition, changed; the journal fits" in call("show", "changes").out
+
+
 @pytest.mark.usefixtures("ended")
 def test_decisions_have_every_edge(call: Call) -> None:
     edges = call("decisions", "good", "--json").document

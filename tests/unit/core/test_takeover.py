@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from holdfast.core.effects import error_of as error_of_run
 from holdfast.core.effects import progress_of
-from holdfast.core.ledger import Ledger
-from holdfast.core.takeover import lost_attempts, parked
+from holdfast.core.ledger import Ledger, OpenStep
+from holdfast.core.takeover import UNKNOWN, judged, lost_attempts, parked
+from holdfast.errors import NondeterminismError
 from holdfast.model import facts
 from holdfast.model.run import Progress
-from tests.unit.errand import STARTED, asked, cancelled, completed, error_of, retried, scheduled
+from tests.unit.errand import (
+    STARTED,
+    Errand,
+    asked,
+    cancelled,
+    completed,
+    error_of,
+    failed,
+    retried,
+    scheduled,
+)
 from tests.unit.given import NOON, SECOND, timeless
 
 
@@ -65,3 +78,56 @@ def test_the_latest_progress_counts() -> None:
     told = [facts.StepProgressed(step="a#1", attempt=1, percent=n, message=str(n)) for n in (10.0, 20.0)]
     assert progress_of([STARTED, scheduled("a")]) is None
     assert progress_of([*told, completed("a")]) == Progress(percent=20.0, message="20.0", step="a#1")
+
+
+class Known(Errand):
+    """An errand that knows how to run the steps of its names."""
+
+    def work(self, progress: Any, step: OpenStep) -> Any:
+        if step.name not in self.names:
+            raise NondeterminismError(step.name)
+
+
+def verdict(program: Known, *journal: facts.Fact) -> list[Any]:
+    progress = program.start()
+    for fact in journal:
+        progress = program.evolve(progress, fact)
+    return list(judged(program, progress))
+
+
+BORN = facts.RunStarted(workflow="errand", hash="older")
+
+
+def test_the_definition_that_a_run_began_with_is_no_news() -> None:
+    same = facts.RunStarted(workflow="errand", hash=Known.hash)
+    assert verdict(Known("a"), same, scheduled("a")) == []
+    assert verdict(Known("a"), BORN) == []  # nothing has been decided by the other one
+    (decided,) = verdict(Known("a"), BORN, scheduled("a"))
+    assert verdict(Known("a"), BORN, scheduled("a"), decided) == []
+    assert verdict(Known("a"), STARTED, scheduled("a", hash=Known.hash)) == []
+
+
+def test_another_definition_that_fits_is_a_decision_from_the_last_one() -> None:
+    (decided,) = verdict(Known("a"), BORN, scheduled("a"), failed("a"))
+    edge = facts.EdgeTried("errand", "definition", reason="changed; the journal fits")
+    assert decided == facts.DecisionMade(source="older", edges=(edge,), hash="errand")
+    (decided,) = verdict(Known("a"), STARTED, scheduled("a"))
+    assert decided.source == UNKNOWN
+
+
+def test_another_definition_that_does_not_know_a_step_is_none() -> None:
+    assert verdict(Known("b"), BORN, scheduled("a")) == []
+    assert verdict(Known("b"), BORN, scheduled("a"), failed("a")) == []
+    assert verdict(Known("b"), BORN, scheduled("a"), completed("a")) != []
+    assert verdict(Known("b"), BORN, scheduled("a", kind="signal")) != []
+    assert verdict(Known("b"), BORN, scheduled("b"), scheduled("a", parent="b#1")) != []
+
+
+def test_a_definition_that_cannot_be_built_parks_the_run_unless_its_beginning_tells() -> None:
+    program = Known("a")
+    program.problem = ImportError("no scanner")
+    (fact,) = verdict(program, BORN, scheduled("a"))
+    assert fact == parked("its definition cannot be built: ImportError: no scanner")
+    assert verdict(program, BORN) == []
+    assert verdict(program, BORN, scheduled("START")) == []
+    assert verdict(program, BORN, scheduled("START"), failed("START")) == []

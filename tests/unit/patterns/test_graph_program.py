@@ -363,6 +363,28 @@ def test_large_values_stand_apart() -> None:
     assert max(len(msgspec.json.encode(fact)) for fact in after.recorded) < 1000
 
 
+def test_a_round_with_a_node_that_the_graph_does_not_have_cannot_be_decided() -> None:
+    pair = graph("a", "b").add_edge(START, "a").add_edge(START, "b").add_edge("a", END).add_edge("b", END)
+    journal = [STARTED, BEGUN, done(START), always(START, "a", "b"), *to("a", "b"), done("a")]
+    other = program(line("b"))
+    after = given(other, journal)
+    with pytest.raises(NondeterminismError, match="node 'a'; the graph has only b"):
+        other.work(after.progress, after.ledger.open["b#1"])
+    # A fork may begin where all have ended and nothing is decided.
+    after.when(done("b")).then(done("b"), facts.RunPaused)
+    (parked,) = [fact for fact in after.recorded if isinstance(fact, facts.RunPaused)]
+    assert parked.error is not None
+    assert parked.error.code == NondeterminismError.code
+    assert "node 'a'; the graph has only b" in parked.reason
+    # As much is known of a stored fold, and with the old code it goes on.
+    assert other.decode(other.encode(after.progress)).unknown == "a"
+    old = given(program(pair), [*journal, *after.recorded]).when(facts.RunResumed(key="r"))
+    old.then(facts.RunResumed, always("a", END), always("b", END), ended())
+    # A round that the graph knows is decided, whatever came before it.
+    later = given(program(line("a", "c")), [STARTED, BEGUN, done(START), *to("b"), done("b"), *to("c")])
+    later.when(done("c")).then(done("c"), always("c", END), ended())
+
+
 def test_a_step_that_the_graph_does_not_know_does_not_fit() -> None:
     made = program(line("a"))
     with pytest.raises(NondeterminismError, match="node 'b'; the graph has only a"):

@@ -32,7 +32,10 @@ from holdfast.patterns.graph.nodes import NodeWork, changes_of, in_development, 
 
 
 class GraphProgress:
-    """What is known of a run: the merged state, the round's steps in order, and their results so far."""
+    """What is known of a run: the merged state, the round's steps in order, and their results so far.
+
+    `unknown` is a node of the round that the graph does not have: nobody can tell where its edges lead.
+    """
 
     __slots__ = (
         "deferred",
@@ -43,6 +46,7 @@ class GraphProgress:
         "merged",
         "results",
         "state",
+        "unknown",
         "visits",
     )
 
@@ -53,6 +57,7 @@ class GraphProgress:
         self.members: dict[StepId, str] = {}
         self.results: dict[StepId, facts.StepCompleted] = {}
         self.merged = False
+        self.unknown = ""
         self.iterations = 0
         self.visits: dict[str, int] = {}
         self.joined: dict[str, set[str]] = {}
@@ -88,7 +93,7 @@ class GraphProgram:
         """Keep the graph and how the run begins."""
         self.problem: Final = problem
         self.graph: Final = graph
-        self.hash: Final = graph.hash
+        self.hash: Final = graph.hash if problem is None else ""
         self._initial = initial
         self._blobs = blobs
         self._watch = in_development()
@@ -133,8 +138,11 @@ class GraphProgram:
     def _enter(self, progress: GraphProgress, fact: facts.StepScheduled) -> None:
         if progress.merged:
             progress.members, progress.results, progress.merged = {}, {}, False
+            progress.unknown = ""
             progress.iterations += 1
         progress.members[fact.step] = fact.name
+        if self._is_unknown(fact.name):
+            progress.unknown = fact.name
         progress.visits[fact.name] = fact.iteration
         if fact.name in progress.deferred:
             progress.deferred.remove(fact.name)
@@ -191,6 +199,10 @@ class GraphProgram:
             return ledger.failing(error) if error is not None else ()
         if self.problem is not None:
             return ()
+        if progress.unknown:
+            misfit = self._misfit(progress.unknown)
+            info = facts.ErrorInfo(code=misfit.code, message=str(misfit))
+            return (commands.PauseRun(info.message, info),)
         try:
             return self._next(progress)
         except EdgeFault as fault:
@@ -304,14 +316,18 @@ class GraphProgram:
         """Return how to run a node, or how the run begins."""
         if step.name == START:
             return StartWork(self._initial, self.graph)
-        payload = None if step.data is facts.NOTHING else unpack(step.data)
         node = self.graph.nodes.get(step.name)
-        if node is None:
-            found = ", ".join(self.graph.nodes)
-            raise NondeterminismError(
-                f"the journal has a step of node {step.name!r}; the graph has only {found}"
-            )
+        if node is None or progress.unknown:
+            raise self._misfit(progress.unknown or step.name)
+        payload = None if step.data is facts.NOTHING else unpack(step.data)
         return NodeWork(node, progress.state, self._blobs, payload, self.graph.schema, watch=self._watch)
+
+    def _is_unknown(self, name: str) -> bool:
+        return name not in self.graph.nodes and name != START
+
+    def _misfit(self, unknown: str) -> NondeterminismError:
+        found = ", ".join(self.graph.nodes)
+        return NondeterminismError(f"the journal has a step of node {unknown!r}; the graph has only {found}")
 
     def changes(self, given: Mapping[str, Any]) -> msgspec.Raw:
         """Return keys to set in the state, encoded; refuses what the schema or the store does not take."""
@@ -349,6 +365,7 @@ class GraphProgram:
         progress.members = fold.members
         progress.results = {fact.step: fact for fact in fold.results}
         progress.merged = fold.merged
+        progress.unknown = next(filter(self._is_unknown, fold.members.values()), "")
         progress.iterations = fold.iterations
         progress.visits = fold.visits
         progress.joined = fold.joined
