@@ -172,7 +172,7 @@ class TestHints:
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[Cluster]:
-    with cluster(max_connections="20", fsync="off") as own:
+    with cluster(max_connections="20", fsync="off", wal_writer_delay="10s") as own:
         yield own
 
 
@@ -194,6 +194,26 @@ class TestServer:
                 await asyncio.to_thread(own.start)
             await driving
             assert [(await run_of(store, run)).position for run in runs] == [60] * 20
+            assert await store.check() == []
+
+    async def test_a_claim_that_the_server_forgot_harms_nobody(self, own: Cluster) -> None:
+        """Claims wait for no disk: after a crash another worker may get the same run under the same epoch."""
+        async with open_url(own.url) as store:
+            for number in range(20):
+                run = f"forgotten-{number}"
+                await opened(store, run)
+                (first,) = await store.claim("first", [LANE], 1)
+                await asyncio.to_thread(own.stop, "immediate")
+                await asyncio.to_thread(own.start)
+                await patiently(store, run)
+                if claimed := await store.claim("second", [LANE], 1):
+                    break
+            (second,) = claimed
+            assert (second.run.id, second.run.epoch) == (first.run.id, first.run.epoch) == (run, 2)
+            commits = [going_on(run, 1, epoch=2, worker=name, id=name) for name in ("first", "second")]
+            answers = [*(await store.commit(commits[:1])), *(await store.commit(commits[1:]))]
+            assert [type(answer) for answer in answers] == [Committed, Conflict]
+            assert await store.held("second") == [run]  # and gives it back: it does not drive it
             assert await store.check() == []
 
     async def test_a_password_is_asked_for_and_not_told(self, own: Cluster) -> None:

@@ -18,10 +18,10 @@ from holdfast.model.secrets import Secrets
 from holdfast.runtime.committer import Committer
 from holdfast.runtime.driver import Driver
 from holdfast.runtime.held import Held
-from holdfast.runtime.loading import load_row
+from holdfast.runtime.loading import Loaded, load_beginning, load_row
 from holdfast.runtime.secrets import SecretMemory
 from holdfast.store.port import Store
-from holdfast.store.rows import Claimed
+from holdfast.store.rows import Claimed, InboxRow
 
 logger: Final = logging.getLogger("holdfast.runs")
 
@@ -178,9 +178,7 @@ class Holdings:
             await self._committer.bury(row, claimed.deaths)
             return
         try:
-            loaded, arrived = await asyncio.gather(
-                load_row(self._store, row, workflow, self._driver.services), self._store.inbox(row.id)
-            )
+            loaded, arrived = await self._load(claimed, workflow)
         except StoreError:
             await self._release([row.id])
             raise
@@ -212,6 +210,14 @@ class Holdings:
             place = {"run_id": row.id, "event": "run.taken", "subject": row.workflow}
             logger.info("run.taken %s subject=%s", row.id, row.workflow, extra=place)
         self.adopt(run, self._driver.takeover(run, lost=lost))
+
+    async def _load(self, claimed: Claimed, workflow: Workflow) -> tuple[Loaded, Sequence[InboxRow]]:
+        """Return the run folded with today's code, and what came for it."""
+        services = self._driver.services
+        if claimed.began:
+            return load_beginning(claimed, workflow, services), ()
+        loading = load_row(self._store, claimed.run, workflow, services)
+        return await asyncio.gather(loading, self._store.inbox(claimed.run.id))
 
     async def _release(self, runs: Sequence[RunId]) -> None:
         await self._store.release(self._committer.worker, runs)

@@ -119,8 +119,8 @@ class Keeper:
         if self._loop.time() - self._patrolled > PATROL_SECONDS:
             await self.patrol()
             await self._find_strays()
-        # At once, so that what is ready need not wait for what is due; the store takes them in this order.
-        outcomes = await asyncio.gather(self._move_due(), self._claim(), return_exceptions=True)
+        # At once, so that what is ready need not wait for what is due.
+        outcomes = await asyncio.gather(self._claim(), self._move_due(), return_exceptions=True)
         for outcome in outcomes:
             if outcome is not None:
                 raise outcome
@@ -129,8 +129,9 @@ class Keeper:
             await self._provide()
 
     async def _move_due(self) -> None:
-        """Move what is due, and have held runs look at what came for them."""
-        await self._store.move_due()
+        """Move what is due, claimed with the next round, and have held runs look at what came for them."""
+        if await self._store.move_due():
+            self.hint()
         await self._wake_held()
 
     async def _wake_held(self) -> None:

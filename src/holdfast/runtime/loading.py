@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from holdfast.model.ids import RunId
 from holdfast.model.run import RunRow
 from holdfast.model.values import decode
 from holdfast.store.port import Store
-from holdfast.store.rows import JournalRow
+from holdfast.store.rows import Claimed, JournalRow
 
 
 class Loaded(msgspec.Struct):
@@ -64,16 +65,27 @@ async def load_row(
         progress = program.decode(stored.fold.data)
     size = 0
     for each in stored.rows:
-        journal = facts_of(each, at)
         size += len(each.facts)
-        try:
-            progress = fold(program, progress, journal)
-        except Exception as error:
-            raise NondeterminismError(
-                f"run {run!r}: its journal does not fit the code: {type(error).__name__}: {error}"
-            ) from error
+        progress = _folded(program, progress, run, facts_of(each, at))
     fold_size = len(stored.fold.data) if stored.fold is not None else 0
     return Loaded(stored.run, program, progress, blobs, len(stored.rows), size, fold_size)
+
+
+def load_beginning(claimed: Claimed, workflow: Workflow, services: Any) -> Loaded:
+    """Return what `load_row` does, for a run that only began and whose claim brought its facts."""
+    row, blobs = claimed.run, Blobs()
+    program = workflow.open(services, params_of(row), blobs)
+    progress = _folded(program, program.start(), row.id, facts.Journal.decode(claimed.began))
+    return Loaded(row, program, progress, blobs, 1, len(claimed.began), 0)
+
+
+def _folded(program: Program[Any], progress: Any, run: RunId, journal: Sequence[facts.Fact]) -> Any:
+    try:
+        return fold(program, progress, journal)
+    except Exception as error:
+        raise NondeterminismError(
+            f"run {run!r}: its journal does not fit the code: {type(error).__name__}: {error}"
+        ) from error
 
 
 def facts_of(row: JournalRow, at: int | None = None) -> tuple[facts.Fact, ...]:

@@ -12,11 +12,16 @@ from holdfast.model.run import RunRow, RunStatus
 
 
 class Claimed(msgspec.Struct, frozen=True):
-    """A job that this worker now holds: the run's row with its raised epoch, and what the job knew."""
+    """A job that this worker now holds: the run's row with its raised epoch, and what the job knew.
+
+    `began` are the facts of a run that only began and has no arrivals, as far as the store gives them with the claim:
+    then `load` and `inbox` have nothing to add.
+    """
 
     run: RunRow
     deaths: int
     wakes: int
+    began: bytes = b""
 
 
 class InboxRow(msgspec.Struct, frozen=True):

@@ -225,6 +225,27 @@ class JobContract:
         assert (claimed.run.epoch, claimed.deaths, claimed.run.status) == (3, 0, PENDING)
         assert await store.commit([going_on("r", 1, epoch=2)]) == [Conflict("r")]
 
+    async def test_a_claim_brings_all_there_is_of_a_run_that_only_began(
+        self, store: Store, clock: SetClock
+    ) -> None:
+        """Its facts, unless something has come for it, due now or moved; of one that went on, nothing."""
+        await opened(store, "began")
+        await opened(store, "sent-to")
+        await send(store, "sent-to", "k")
+        for run in ("went-on", "due", "later"):
+            await held(store, run)
+        await store.commit([going_on("went-on", 1, epoch=2)])
+        await effect(store, Deliver("t", due=clock.at + SECOND), run="due")
+        await effect(store, Deliver("t", due=clock.at + 3 * SECOND), run="later")
+        await store.release("holder", ["went-on", "due", "later"])
+        clock.forward(2)
+        brought = {each.run.id: each.began for each in await store.claim("w", [LANE], 9)}
+        assert {run for run, began in brought.items() if not began} == {"sent-to", "went-on", "due"}
+        for run in ("began", "later"):
+            stored = await store.load(run)
+            assert stored is not None
+            assert [row.facts for row in stored.rows] == [brought[run]]
+
     async def test_a_claim_skips_unknown_formats(self, store: Store) -> None:
         """A run whose journal holds newer facts waits for newer code."""
         await opened(store, "r", format=facts.FORMAT + 1)

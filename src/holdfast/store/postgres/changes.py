@@ -63,9 +63,11 @@ def stream(chunks: Sequence[Chunk]) -> Statement:
     )
 
 
-def claim(worker: WorkerId, lanes: Sequence[tuple[str, str]], limit: int, *, suspects: bool) -> Statement:
+def claim(
+    worker: WorkerId, lanes: Sequence[tuple[str, str]], limit: int, at: Instant | None, *, suspects: bool
+) -> Statement:
     """Take ready jobs for a worker; from here on no earlier holder of their runs can commit."""
-    return _statement("claim", text(worker), *_jobs(lanes, limit, suspects=suspects))
+    return _statement("take_up", text(worker), *_jobs(lanes, limit, suspects=suspects), number(at))
 
 
 def ready(lanes: Sequence[tuple[str, str]], limit: int, *, suspects: bool) -> Statement:
@@ -90,7 +92,10 @@ def claim_run(worker: WorkerId, run: RunId) -> Statement:
 
 def claimed(result: PGresult) -> list[Claimed]:
     """Return the jobs that were taken."""
-    return [Claimed(codec.run_row(columns), deaths, wakes) for deaths, wakes, *columns in rows(result)]
+    return [
+        Claimed(codec.run_row(columns), deaths, wakes, began or b"")
+        for deaths, wakes, began, *columns in rows(result)
+    ]
 
 
 def release(worker: WorkerId, runs: Sequence[RunId]) -> Statement:

@@ -38,19 +38,19 @@ SELECT holdfast.fold($1, $2, $3, $4)
 -- deliver: arrivals come from others
 SELECT outcome, status, worker FROM holdfast.deliver($1, $2, $3, $4, $5, $6, holdfast.instant($7))
 
--- claim: ready jobs are taken; what the jobs know, and their runs in the order of RunRow's fields
-SELECT c.deaths, c.wakes,
+-- take_up: ready jobs are taken; what the jobs know, the facts of runs that only began, the runs in the order of RunRow
+SELECT c.deaths, c.wakes, c.began,
     r.id, r.workflow, r.version, r.hash, r.status, r.queue, r.priority, r.tags,
     coalesce(r.params, (SELECT convert_from(data, 'UTF8')::json FROM holdfast.payloads WHERE run = r.id AND hash = 'params')),
     r.secrets, r.parent, r.position, r.epoch, r.last_commit, r.waiting_on, r.error, r.progress, r.format,
     r.created_at, r.started_at, r.completed_at, r.updated_at
-FROM holdfast.claim($1, $2, $3, $4, $5, $6, $7) AS c, LATERAL (SELECT (c.run).*) AS r
+FROM holdfast.take_up($1, $2, $3, $4, $5, $6, $7, $8) AS c, LATERAL (SELECT (c.run).*) AS r
 
 -- ready: runs that could be claimed, in the order of claims
 SELECT run FROM holdfast.ready($1, $2, $3, $4, $5, $6) ORDER BY priority DESC, id
 
--- claim_run: the job of one run is taken; as claim
-SELECT c.deaths, c.wakes,
+-- claim_run: the job of one run is taken; as take_up
+SELECT c.deaths, c.wakes, NULL::json,
     r.id, r.workflow, r.version, r.hash, r.status, r.queue, r.priority, r.tags,
     coalesce(r.params, (SELECT convert_from(data, 'UTF8')::json FROM holdfast.payloads WHERE run = r.id AND hash = 'params')),
     r.secrets, r.parent, r.position, r.epoch, r.last_commit, r.waiting_on, r.error, r.progress, r.format,

@@ -139,7 +139,7 @@ class PostgresStore:
         suspects: bool = False,
     ) -> Sequence[Claimed]:
         """Take ready jobs. Nothing is written when there are none."""
-        statement = changes.claim(worker, lanes, limit, suspects=suspects)
+        statement = changes.claim(worker, lanes, limit, self._at(), suspects=suspects)
         return await self._open_aside().submit(statement, changes.claimed)
 
     async def ready(

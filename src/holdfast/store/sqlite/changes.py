@@ -75,6 +75,7 @@ def claim(
     worker: WorkerId,
     lanes: Sequence[tuple[str, str]],
     limit: int,
+    now: Instant,
     *,
     suspects: bool,
 ) -> list[Claimed]:
@@ -84,7 +85,9 @@ def claim(
         return claimed
     for job, _, run in ready(database, lanes, limit, suspects=suspects):
         ((deaths, wakes),) = database.execute(SQL["job_hold"], (worker, job)).fetchall()
-        claimed.append(Claimed(_fenced(database, run), deaths, wakes))
+        row = _fenced(database, run)
+        began = b"" if wakes or row.position > 1 else _began(database, run, now)
+        claimed.append(Claimed(row, deaths, wakes, began))
     return claimed
 
 
@@ -95,6 +98,12 @@ def claim_run(database: sqlite3.Connection, worker: WorkerId, run: RunId) -> Cla
     for deaths, wakes in database.execute(SQL["job_hold_run"], (worker, run, FORMAT)).fetchall():
         return Claimed(_fenced(database, run), deaths, wakes)
     return None
+
+
+def _began(database: sqlite3.Connection, run: RunId, now: Instant) -> bytes:
+    """Return the facts of a run that only began; nothing if something came for it since."""
+    found = database.execute(SQL["journal_began"], (run, now)).fetchone()
+    return b"" if found is None else bytes(found[0])
 
 
 def _is_stopped(database: sqlite3.Connection, worker: WorkerId) -> bool:

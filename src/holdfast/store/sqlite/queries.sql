@@ -110,6 +110,10 @@ WHERE id = ? AND status NOT IN ('completed', 'failed', 'cancelled') AND format <
 ON CONFLICT (run) DO UPDATE SET worker = excluded.worker WHERE worker = ''
 RETURNING deaths, wakes
 
+-- journal_began: the facts of a run that only began, unless something came for it since
+SELECT CAST(facts AS BLOB) FROM journal
+WHERE run = ? AND position = 1 AND NOT EXISTS (SELECT 1 FROM inbox WHERE inbox.run = journal.run AND inbox.due <= ?)
+
 -- job_wakes: how often the worker's job was woken
 SELECT wakes FROM jobs WHERE run = ? AND worker = ?
 

@@ -117,7 +117,7 @@ class SqliteStore:
         if not await self.ready(lanes, 1, suspects=suspects):
             return []
         return await self._write(
-            lambda database: changes.claim(database, worker, lanes, limit, suspects=suspects)
+            lambda database: changes.claim(database, worker, lanes, limit, self.now(), suspects=suspects)
         )
 
     async def ready(
