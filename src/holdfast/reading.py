@@ -42,6 +42,8 @@ ALL: Final = frozenset(RunStatus)
 MOST: Final = 10_000
 """Runs on one page at most."""
 
+_PAGE: Final = 500
+"""Commits, and chunks, that are read at once."""
 
 _TIMEOUT: Final = DURATION.or_none()
 _FILTERS: Final = {
@@ -244,14 +246,20 @@ class Reading(ABC):
         while True:
             waiter = feed.waiter(id)
             row = await self._row(id)
-            rows = await self._store.journal(id, after=position, limit=500)
+            rows = await self._store.journal(id, after=position, limit=_PAGE)
             end = rows[-1].position + rows[-1].count - 1 if rows else position
             sent = await self._sent(id, number, end, types)
+            if len(sent) == _PAGE:  # the facts after these wait for the chunks that come before them
+                end = max(position, sent[-1].position)
             if rows or sent:
                 waiter.cancel()
                 if rows:
                     read = reader(await self._store.blobs(id))
-                shown = ((event.position, event) for event in events_of(rows, position, types, read))
+                shown = (
+                    (event.position, event)
+                    for event in events_of(rows, position, types, read)
+                    if event.position <= end
+                )
                 chunks = ((chunk.position, chunk_event(chunk)) for chunk in sent if chunk.position >= after)
                 for _, event in merge(shown, chunks, key=itemgetter(0)):
                     if types is None or event.type in types:
@@ -270,7 +278,7 @@ class Reading(ABC):
         """Return what the run's steps sent after a chunk, up to a position in the journal."""
         if types is not None and not {*types} & {*CHUNK_TYPES}:
             return []
-        found = await self._store.chunks(id, after, limit=500)
+        found = await self._store.chunks(id, after, limit=_PAGE)
         return [chunk for chunk in found if chunk.position <= end]
 
     async def stages(self, id: RunId, *, inputs: bool = False) -> list[Stage]:

@@ -38,7 +38,11 @@ async def test_chunks_stand_in_their_place_among_the_events(engine: Engine) -> N
     assert kept[-4:] == ["stage.scheduled", "from a thread", "stage.completed", "run.completed"]
     assert shown(live) == shown(later)
     chunk = next(event for event in later if event.type == "stage.chunk")
-    assert (chunk.position, chunk.envelope) == (0, {"name": "talk", "iteration": 1, "attempt": 1})
+    scheduled = next(event for event in later if event.type == "stage.scheduled")
+    assert (chunk.position, chunk.envelope) == (
+        scheduled.position,
+        {"name": "talk", "iteration": 1, "attempt": 1},
+    )
     only = [event.data["chunk"] async for event in run.events(types=["stage.chunk"])]
     assert only == ["one", {"two": [2, None]}, "three", "from a thread"]
     assert [e async for e in run.events(types="stage.chunk", after=later[-1].position)] == []
@@ -60,6 +64,58 @@ async def test_a_thousand_chunks_add_no_commit(engine: Engine) -> None:
         commits.append(engine.store.stats.commits - before)
         assert [e.data["chunk"] async for e in run.events(types=["stage.chunk"])] == list(range(count))
     assert commits[0] == commits[1]
+
+
+async def test_a_reader_that_goes_on_from_the_position_of_a_chunk_misses_no_fact(engine: Engine) -> None:
+    async def talk(state: State, step: StepContext) -> None:
+        step.stream(step.name)
+        await asyncio.sleep(0)
+        step.stream("again")
+
+    run = await engine.start(sequence("talks", one=talk, two=talk, three=talk))
+    whole = [event async for event in run.events()]
+    positions = [event.position for event in whole]
+    assert positions == sorted(positions)
+    for cut, last in enumerate(positions, 1):
+        rest = [event async for event in run.events(after=last)]
+        missed = [event for event in whole[cut:] if event not in rest]
+        assert missed == []
+        facts = [event.position for event in rest if not event.type.startswith("stage.chunk")]
+        assert all(position > last for position in facts)
+
+
+async def test_thousands_of_chunks_stay_before_the_facts_that_follow_them(engine: Engine) -> None:
+    def talk(state: State, step: StepContext) -> None:
+        for number in range(1200):
+            step.stream(number)
+
+    run = await engine.start(sequence("talks", one=talk, two=talk))
+    await run.result()
+    seen = shown([event async for event in run.events()])
+    first, second = (index for index, each in enumerate(seen) if each == "stage.completed")
+    said = list(range(1200))
+    assert [each for each in seen[:first] if isinstance(each, int)] == said
+    assert [each for each in seen[first:second] if isinstance(each, int)] == said
+    assert [each for each in seen[second:] if isinstance(each, int)] == []
+
+
+async def test_a_stream_that_nobody_reads_holds_up_nobody(url: str, open_engine: OpenEngine) -> None:
+    unread = StreamingObserver(buffer=1)
+    engine = await open_engine(url, observers=[unread])
+
+    def talk(state: State, step: StepContext) -> dict[str, int]:
+        for number in range(1000):
+            step.stream(number)
+        return {"said": 1000}
+
+    run = await engine.start(sequence("talks", talk=talk))
+    abandoned = run.events()
+    await anext(abandoned)
+    async with asyncio.timeout(PATIENCE):
+        assert await run.result() == {"said": 1000}
+        assert (await engine.execute("talks")) == {"said": 1000}
+    assert engine.lag()["StreamingObserver"] > 0
+    unread.close()
 
 
 async def test_a_reader_gets_a_chunk_while_the_step_runs(url: str, open_engine: OpenEngine) -> None:
@@ -107,9 +163,11 @@ async def test_observers_get_chunks_in_their_place(url: str, open_engine: OpenEn
         step.stream("two")
 
     run = await engine.start(sequence("talks", talk=talk))
-    await run.result()
+    later = [event async for event in run.events()]
     await engine.close()
-    seen = shown([event async for event in observer.events()])
+    events = [event async for event in observer.events()]
+    assert [(event.type, event.position) for event in events] == [(e.type, e.position) for e in later]
+    seen = shown(events)
     assert [each for each in seen if each != "decision"][-4:] == [
         "one",
         "two",

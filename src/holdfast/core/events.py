@@ -290,6 +290,10 @@ class Sent(Protocol):
         """The run."""
 
     @property
+    def position(self) -> int:
+        """How many facts the run had."""
+
+    @property
     def step(self) -> StepId:
         """The step."""
 
@@ -312,9 +316,11 @@ def chunk_type(chunk: Sent) -> str:
 
 
 def chunk_event(chunk: Sent) -> RunEvent:
-    """Return what readers get for a chunk. It has no position in the journal: 0."""
+    """Return what readers get for a chunk. It stands after the fact at its position, and has no place of its own."""
     payload = ("chunk", partial(_read, {}, values.decode, msgspec.Raw(chunk.data))) if chunk.data else None
-    return RunEvent(chunk.run, 0, chunk_type(chunk), moment(chunk.at), _tried(chunk), payload=payload)
+    return RunEvent(
+        chunk.run, chunk.position, chunk_type(chunk), moment(chunk.at), _tried(chunk), payload=payload
+    )
 
 
 def positioned(row: Row, after: int = 0) -> Iterator[tuple[int, facts.AnyFact]]:

@@ -21,6 +21,8 @@ Payload = tuple[str, Callable[[], object]]
 class RunEvent:
     """Event of a run: something that is so since `position` in its journal.
 
+    A chunk has the position of the fact that it came after: who goes on after it gets every later fact, and the
+    chunks since that fact again.
     `data` holds plain fields and, for some types, one value of the user (params, output, result), which is decoded
     on first access. `envelope` are the plain fields alone and never decodes anything.
     """

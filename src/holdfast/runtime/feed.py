@@ -107,7 +107,7 @@ class Feed:
 
     def stream(self, chunks: Sequence[Chunk]) -> None:
         """Show chunks that are kept to who waits, in their place among the commits of this process."""
-        if self.readers:
+        if self.readers and chunks:
             self._append(Entry("", 0, (), {}, sum(len(chunk.data) for chunk in chunks), tuple(chunks)))
         for run in {chunk.run for chunk in chunks}:
             self._wake(run, None)

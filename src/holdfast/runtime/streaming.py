@@ -9,6 +9,8 @@ import asyncio
 import logging
 from typing import Final
 
+from msgspec.structs import replace
+
 from holdfast.errors import StoreError
 from holdfast.runtime.feed import Feed
 from holdfast.store.port import Store
@@ -52,13 +54,14 @@ class Streams:
 
     async def _write(self, chunks: list[Chunk]) -> None:
         try:
-            await self._store.stream(chunks)
+            positions = await self._store.stream(chunks)
         except StoreError as error:
             logger.warning(
                 "%s chunks of run %s are lost to its readers: %s", len(chunks), chunks[0].run, error
             )
         else:
-            self._feed.stream(chunks)
+            kept = [replace(each, position=positions[each.run]) for each in chunks if each.run in positions]
+            self._feed.stream(kept)
 
     async def close(self) -> None:
         """Write what waits."""

@@ -154,8 +154,8 @@ class Store(Protocol):
         before it go on, here of any program on the same server. Those of one run come in the order of their positions.
         """
 
-    async def stream(self, chunks: Sequence[Chunk]) -> None:
-        """Keep what steps send to readers, of runs that are there, before any later commit; it goes with its run."""
+    async def stream(self, chunks: Sequence[Chunk]) -> Mapping[RunId, int]:
+        """Keep what steps of known runs send to readers, before any later commit; return the position of each run."""
 
     async def chunks(self, run: RunId, after: int = 0, limit: int = 1000) -> Sequence[ChunkRow]:
         """Return the run's chunks numbered after `after`, in order; none appears later before one of them."""
@@ -169,8 +169,8 @@ class Store(Protocol):
         Refused, with the status found, while the run or one of its descendants has not ended.
         """
 
-    async def save_profile(self, workflow: str, name: str, body: bytes) -> None:
-        """Keep a workflow's profile, JSON, in place of one of that name."""
+    async def save_profile(self, workflow: str, name: str, body: bytes | None) -> None:
+        """Keep a workflow's profile, JSON, in place of one of that name; forget that one for None."""
 
     async def profiles(self, workflow: str) -> Mapping[str, bytes]:
         """Return a workflow's profiles by name, in order."""

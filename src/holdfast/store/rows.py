@@ -34,13 +34,17 @@ class InboxRow(msgspec.Struct, frozen=True):
 
 
 class Chunk(msgspec.Struct, frozen=True):
-    """What a step sent to readers, as JSON; without data: this attempt begins anew what earlier ones sent."""
+    """What a step sent to readers, as JSON; without data: this attempt begins anew what earlier ones sent.
+
+    `position` is how many facts its run had when it was kept; 0 before that.
+    """
 
     run: RunId
     step: StepId
     attempt: int
     at: Instant
     data: bytes
+    position: int = 0
 
 
 class ChunkRow(msgspec.Struct, frozen=True):

@@ -406,7 +406,7 @@ class FaultyStore:
         """As the port says."""
         return await self._write(lambda: self._inner.delete(run, tombstone=tombstone))
 
-    async def save_profile(self, workflow: str, name: str, body: bytes) -> None:
+    async def save_profile(self, workflow: str, name: str, body: bytes | None) -> None:
         """As the port says."""
         await self._write(lambda: self._inner.save_profile(workflow, name, body))
 
@@ -458,9 +458,9 @@ class FaultyStore:
         """As the port says."""
         return await self._read(lambda: self._inner.commits_after(after, limit))
 
-    async def stream(self, chunks: Sequence[Chunk]) -> None:
+    async def stream(self, chunks: Sequence[Chunk]) -> Mapping[RunId, int]:
         """As the port says."""
-        await self._write(lambda: self._inner.stream(chunks))
+        return await self._write(lambda: self._inner.stream(chunks))
 
     async def chunks(self, run: RunId, after: int = 0, limit: int = 1000) -> Sequence[ChunkRow]:
         """As the port says."""

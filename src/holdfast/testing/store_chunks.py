@@ -24,8 +24,9 @@ class ChunkContract:
         """With the position that their run had, and without those of other runs."""
         await opened(store, "r", "x")
         at = (await store.journal("r"))[-1].count
-        await store.stream([chunk(1), chunk(7, "x"), chunk(2)])
-        await store.stream([Chunk("r", "s#1", 2, NOON, b"")])
+        positions = await store.stream([chunk(1), chunk(7, "x"), chunk(2)])
+        assert positions == {"r": at, "x": at}
+        assert await store.stream([Chunk("r", "s#1", 2, NOON, b"")]) == {"r": at}
         found = await store.chunks("r")
         assert [(row.data, row.attempt, row.position) for row in found] == [
             (b'"1"', 1, at),
@@ -57,9 +58,9 @@ class ChunkContract:
     async def test_chunks_go_with_their_run(self, store: Store) -> None:
         """And those of a run that is unknown are not kept."""
         await held(store, "r")
-        await store.stream([chunk(1), chunk(1, "unknown")])
+        assert (await store.stream([chunk(1), chunk(1, "unknown")])).keys() == {"r"}
         await effect(store, Dequeue(), status=RunStatus.COMPLETED)
         await store.delete("r")
-        await store.stream([chunk(2)])
+        assert await store.stream([chunk(2)]) == {}
         assert (await store.chunks("r"), await store.chunks("unknown")) == ([], [])
         assert await store.check() == []

@@ -364,13 +364,16 @@ class JobContract:
         )
 
     async def test_profiles_are_kept_by_workflow_and_name(self, store: Store) -> None:
-        """The last of a name counts."""
+        """The last of a name counts; what is forgotten twice is gone."""
         assert await store.profiles("order") == {}
         await store.save_profile("order", "é", b'{"a":1}')
         await store.save_profile("order", "b", b"1")
         await store.save_profile("ship", "b", b"2")
         await store.save_profile("order", "b", b'{"text":"\\u0000"}')
         assert [*(await store.profiles("order")).items()] == [("b", b'{"text":"\\u0000"}'), ("é", b'{"a":1}')]
+        for _ in range(2):
+            await store.save_profile("order", "b", None)
+        assert await store.profiles("order") == {"é": b'{"a":1}'}
         assert await store.profiles("ship") == {"b": b"2"}
 
     async def test_stopped_workers_are_forgotten(self, store: Store) -> None:

@@ -52,7 +52,7 @@ def delivered(result: PGresult) -> list[Delivered]:
 
 
 def stream(chunks: Sequence[Chunk]) -> Statement:
-    """Keep chunks of runs that are there."""
+    """Keep chunks of runs that are there, and read the positions of these."""
     return _statement(
         "chunks_insert",
         texts([each.run for each in chunks]),
@@ -116,8 +116,10 @@ def dismiss(workers: Sequence[WorkerId]) -> Statement:
     return _statement("worker_delete", texts(workers))
 
 
-def save_profile(workflow: str, name: str, body: bytes) -> Statement:
-    """Keep a profile."""
+def save_profile(workflow: str, name: str, body: bytes | None) -> Statement:
+    """Keep a profile, or forget it."""
+    if body is None:
+        return _statement("profile_delete", text(workflow), text(name))
     return _statement("profile_upsert", text(workflow), text(name), blob(body))
 
 

@@ -92,6 +92,9 @@ UPDATE holdfast.workers SET leased_until = %s WHERE id = %s AND stopped_at = 0
 INSERT INTO holdfast.profiles (workflow, name, body) VALUES ($1, $2, $3)
 ON CONFLICT (workflow, name) DO UPDATE SET body = excluded.body
 
+-- profile_delete: a profile is forgotten
+DELETE FROM holdfast.profiles WHERE workflow = $1 AND name = $2
+
 -- profile_select: a workflow's profiles
 SELECT name, body FROM holdfast.profiles WHERE workflow = $1 ORDER BY name
 
@@ -123,8 +126,9 @@ FROM unnest($1::text[], $2::text[]) AS wanted (run, hash), LATERAL (
     WHERE c.run = wanted.run AND c.hash = wanted.hash ORDER BY c.position DESC LIMIT 1
 ) AS newest
 
--- chunks_insert: chunks of runs
-SELECT holdfast.keep_chunks($1, $2, $3, $4, $5)
+-- chunks_insert: chunks of runs, and the positions of these
+WITH kept AS MATERIALIZED (SELECT holdfast.keep_chunks($1, $2, $3, $4, $5))
+SELECT r.id, r.position FROM kept, holdfast.workflow_runs AS r WHERE r.id = ANY ($1)
 
 -- chunk_select: the chunks of a run after one
 SELECT number, run, position, step, attempt, at, coalesce(convert_to(data::text, 'UTF8'), '') FROM holdfast.chunks

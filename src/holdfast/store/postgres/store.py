@@ -234,8 +234,8 @@ class PostgresStore:
         """Return all workers."""
         return await self._reader().workers()
 
-    async def save_profile(self, workflow: str, name: str, body: bytes) -> None:
-        """Keep a profile."""
+    async def save_profile(self, workflow: str, name: str, body: bytes | None) -> None:
+        """Keep a profile, or forget it."""
         await self._open_aside().submit(changes.save_profile(workflow, name, body), _nothing)
 
     async def profiles(self, workflow: str) -> Mapping[str, bytes]:
@@ -271,9 +271,9 @@ class PostgresStore:
         """Return the commits of all runs."""
         return await self._far_reader().commits_after(after, limit)
 
-    async def stream(self, chunks: Sequence[Chunk]) -> None:
+    async def stream(self, chunks: Sequence[Chunk]) -> Mapping[RunId, int]:
         """Keep chunks, in a transaction of their own before the next commits."""
-        await self._open_writer().submit(changes.stream(chunks), _nothing)
+        return await self._open_writer().submit(changes.stream(chunks), lambda result: dict(rows(result)))
 
     async def chunks(self, run: RunId, after: int = 0, limit: int = 1000) -> Sequence[ChunkRow]:
         """Return the chunks of a run."""

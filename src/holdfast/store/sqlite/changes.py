@@ -47,12 +47,20 @@ def _deliver(database: sqlite3.Connection, delivery: Delivery, now: Instant) -> 
     return Delivered("delivered", status, worker)
 
 
-def stream(database: sqlite3.Connection, chunks: Sequence[Chunk]) -> None:
-    """Keep chunks of runs that are there."""
+def stream(database: sqlite3.Connection, chunks: Sequence[Chunk]) -> dict[RunId, int]:
+    """Keep chunks of runs that are there; return the positions of these."""
+    runs = dict.fromkeys(each.run for each in chunks)
+    found = {run: database.execute(SQL["run_position"], (run,)).fetchone() for run in runs}
+    positions = {run: row[0] for run, row in found.items() if row is not None}
     database.executemany(
         SQL["chunk_insert"],
-        [(each.step, each.attempt, each.at, each.data or None, each.run) for each in chunks],
+        [
+            (each.run, positions[each.run], each.step, each.attempt, each.at, each.data or None)
+            for each in chunks
+            if each.run in positions
+        ],
     )
+    return positions
 
 
 def ready(
@@ -134,9 +142,12 @@ def dismiss(database: sqlite3.Connection, workers: Sequence[WorkerId]) -> None:
         database.execute(SQL["worker_delete"], (worker,))
 
 
-def save_profile(database: sqlite3.Connection, workflow: str, name: str, body: bytes) -> None:
-    """Keep a profile."""
-    database.execute(SQL["profile_upsert"], (workflow, name, body))
+def save_profile(database: sqlite3.Connection, workflow: str, name: str, body: bytes | None) -> None:
+    """Keep a profile, or forget it."""
+    if body is None:
+        database.execute(SQL["profile_delete"], (workflow, name))
+    else:
+        database.execute(SQL["profile_upsert"], (workflow, name, body))
 
 
 def reclaim(

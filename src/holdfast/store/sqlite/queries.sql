@@ -173,9 +173,11 @@ INSERT OR REPLACE INTO tombstones (run, at) VALUES (?, ?)
 -- fold_select: the newest fold of a program
 SELECT position, hash, data FROM checkpoints WHERE run = ? AND hash = ? ORDER BY position DESC LIMIT 1
 
+-- run_position: how many facts a run has
+SELECT position FROM workflow_runs WHERE id = ?
+
 -- chunk_insert: a chunk of a run that is there
-INSERT INTO chunks (run, position, step, attempt, at, data)
-SELECT id, position, ?, ?, ?, CAST(? AS TEXT) FROM workflow_runs WHERE id = ?
+INSERT INTO chunks (run, position, step, attempt, at, data) VALUES (?, ?, ?, ?, ?, CAST(? AS TEXT))
 
 -- chunk_select: the chunks of a run after one
 SELECT number, run, position, step, attempt, at, CAST(coalesce(data, '') AS BLOB) FROM chunks
@@ -223,6 +225,9 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 -- profile_upsert: a profile takes the place of the one before
 INSERT INTO profiles (workflow, name, body) VALUES (?, ?, ?)
 ON CONFLICT (workflow, name) DO UPDATE SET body = excluded.body
+
+-- profile_delete: a profile is forgotten
+DELETE FROM profiles WHERE workflow = ? AND name = ?
 
 -- profile_select: a workflow's profiles
 SELECT name, body FROM profiles WHERE workflow = ? ORDER BY name

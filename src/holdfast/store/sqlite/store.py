@@ -202,8 +202,8 @@ class SqliteStore:
         """Return all workers."""
         return self._read(reader.read_workers)
 
-    async def save_profile(self, workflow: str, name: str, body: bytes) -> None:
-        """Keep a profile."""
+    async def save_profile(self, workflow: str, name: str, body: bytes | None) -> None:
+        """Keep a profile, or forget it."""
         await self._write(lambda database: changes.save_profile(database, workflow, name, body))
 
     async def profiles(self, workflow: str) -> Mapping[str, bytes]:
@@ -248,9 +248,9 @@ class SqliteStore:
             return await self._read_far(lambda database: reader.read_after(database, seq, limit))
         return self._read(lambda database: reader.read_after(database, seq, limit))
 
-    async def stream(self, chunks: Sequence[Chunk]) -> None:
+    async def stream(self, chunks: Sequence[Chunk]) -> Mapping[RunId, int]:
         """Keep chunks, in the next transaction."""
-        await self._write(lambda database: changes.stream(database, chunks))
+        return await self._write(lambda database: changes.stream(database, chunks))
 
     async def chunks(self, run: RunId, after: int = 0, limit: int = 1000) -> Sequence[ChunkRow]:
         """Return the chunks of a run."""
