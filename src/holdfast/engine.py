@@ -402,11 +402,16 @@ class Engine(Profiling):
         return await self.get(id)
 
     async def delete(self, id: RunId) -> None:
-        """Delete an ended run with all that is its own, and its children. Its id stays taken for a while."""
-        self._open  # noqa: B018
-        answer = await self._store.delete(check_run_id(id))
+        """Delete an ended run with all that is its own, and its children. Its id stays taken for a while.
+
+        Where its workflow is registered, the workflow's checkpoint store is told to delete it, too, after the commit:
+        what it raises is reported in the log, and the run is deleted all the same.
+        """
+        parts, row = self._open, await self._row(id)
+        answer = await self._store.delete(row.id)
         self._refused(id, answer, "only ended runs can be deleted", "Cancel it first.")
         self._secrets.keep(id, None)
+        await parts.checkpoints.delete(self.registry.find(row.workflow), id)
 
     def _reason(self, run: RunId, given: str) -> str:
         return Secrets(self._secrets.of(run)).scrub(argument("reason", given, WORDS))

@@ -17,6 +17,7 @@ from holdfast import (
     Engine,
     GraphConfig,
     RunFailed,
+    RunNotFound,
     RunStatus,
     Send,
     State,
@@ -326,6 +327,67 @@ async def test_an_unknown_store_fails_the_run_and_says_so(engine: Engine) -> Non
     run = await engine.start(GraphWorkflow("lost", build, config=config))
     with pytest.raises(RunFailed, match="unknown checkpoint store: nowhere"):
         await run.result()
+
+
+async def test_a_deleted_run_is_gone_from_the_store_too(engine: Engine) -> None:
+    store = Kept()
+    kept, gone = [await engine.start(steps("deleted", store)) for _ in range(2)]
+    await kept.wait()
+    await gone.wait()
+    await engine.settle()
+    assert set(store.list()) == {kept.id, gone.id}
+    await gone.delete()
+    assert store.list() == (kept.id,)
+    with pytest.raises(RunNotFound):
+        await gone.delete()
+
+
+async def test_what_is_still_to_be_fed_does_not_bring_a_deleted_run_back(engine: Engine) -> None:
+    gate, asked = asyncio.Event(), asyncio.Event()
+
+    class Slow(Kept):
+        async def save(self, state: State) -> None:  # type: ignore[override]  # both forms are allowed
+            asked.set()
+            await gate.wait()
+            super().save(state)
+
+    store = Slow()
+    run = await engine.start(steps("slow", store))
+    await run.wait()
+    await asked.wait()
+    deleting = asyncio.ensure_future(run.delete())
+    while await engine.count():
+        await asyncio.sleep(0)
+    gate.set()
+    await deleting
+    await engine.settle()
+    assert store.list() == ()
+    assert [node for node, _ in store.saved] == ["START"]
+
+
+async def test_an_engine_without_workers_deletes_in_the_store(url: str) -> None:
+    store, registry = Kept(), Registry()
+    async with Engine(url, registry=registry) as engine:
+        run = await engine.start(steps("elsewhere", store))
+        await run.wait()
+    assert store.list() == (run.id,)
+    async with Engine(url, registry=registry, workers=False) as client:
+        await client.delete(run.id)
+    assert store.list() == ()
+
+
+async def test_a_store_that_does_not_delete_is_reported_and_the_run_is_deleted(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Stubborn(Kept):
+        def delete(self, run_id: str) -> None:
+            raise PermissionError("read only")
+
+    run = await engine.start(steps("stubborn", Stubborn()))
+    await run.wait()
+    await run.delete()
+    assert await engine.count() == 0
+    assert "checkpoints:Stubborn raised PermissionError when asked to delete run" in caplog.text
 
 
 def test_an_embedded_graph_feeds_its_store_before_it_returns() -> None:

@@ -37,7 +37,7 @@ PATIENCE: Final = 30.0
 _FOLDED: Final = 256
 """Runs whose fold a follower keeps; others are folded again from the journal."""
 _REMEMBERED: Final = 10_000
-"""Runs of other stores that a follower knows without asking."""
+"""Runs of other stores, and deleted ones, that a follower knows without asking."""
 
 
 class Checkpoints:
@@ -77,8 +77,7 @@ class Checkpoints:
         self._workflows[workflow.name] = workflow
         self._forget()
         if id(target) not in self._followers:
-            name = settings.store if isinstance(settings.store, str) else type(target).__name__
-            follower = _Follower(target, f"checkpoints:{name}", self)
+            follower = _Follower(target, _name(settings, target), self)
             self._followers[id(target)] = follower
             task = asyncio.create_task(_driven(follower), name=f"holdfast-{follower.name}")
             self._tasks[task] = follower
@@ -132,6 +131,17 @@ class Checkpoints:
             kind = type(error).__name__
             logger.error(message, name, kind, method.__name__, run, exc_info=error, extra=place)  # noqa: TRY400
 
+    async def delete(self, workflow: Workflow | None, run: RunId) -> None:
+        """Have the workflow's store forget a run that was deleted; what it raises is reported."""
+        settings = checkpointing_of(workflow)
+        with contextlib.suppress(DefinitionError):
+            target = settings.target()
+            follower = self._followers.get(id(target))
+            if follower is not None:
+                await follower.delete(run)
+            elif target is not None:
+                await self.ask(_name(settings, target), run, target.delete, run)
+
     def lag(self) -> dict[str, int]:
         """Return by follower how many commits it has not finished with."""
         return {follower.name: follower.lag for follower in self._followers.values()}
@@ -168,6 +178,17 @@ async def _driven(follower: _Follower) -> None:
         logger.exception("%s gets no more checkpoints", follower.name)
     finally:
         follower.moved.set()
+
+
+def _name(settings: Checkpointing, target: CheckpointStore) -> str:
+    name = settings.store if isinstance(settings.store, str) else type(target).__name__
+    return f"checkpoints:{name}"
+
+
+def _remember(runs: OrderedDict[RunId, None], run: RunId) -> None:
+    runs[run] = None
+    if len(runs) > _REMEMBERED:
+        runs.popitem(last=False)
 
 
 class _Fold:
@@ -208,6 +229,8 @@ class _Follower:
         self._done = 0  # of the cursor's batch
         self._folds: OrderedDict[RunId, _Fold] = OrderedDict()
         self._others: OrderedDict[RunId, None] = OrderedDict()
+        self._deleted: OrderedDict[RunId, None] = OrderedDict()
+        self._asking = asyncio.Lock()
 
     @property
     def lag(self) -> int:
@@ -225,6 +248,12 @@ class _Follower:
                     self._done += 1
                     self.moved.set()
                 self._done = 0
+
+    async def delete(self, run: RunId) -> None:
+        """Have the store forget a run for good, also when commits of it are still to be fed."""
+        _remember(self._deleted, run)
+        async with self._asking:
+            await self._owner.ask(self.name, run, self._target.delete, run)
 
     async def _take(self, entry: Entry) -> None:
         try:
@@ -253,7 +282,9 @@ class _Follower:
         except StoreError:  # a large value that an earlier commit brought
             fold.blobs.update(await self._owner.blobs_of(run))
             state = fold.state(run, found)
-        await self._owner.ask(self.name, run, self._target.save, state)
+        async with self._asking:
+            if run not in self._deleted:
+                await self._owner.ask(self.name, run, self._target.save, state)
 
     async def _fold(self, entry: Entry) -> _Fold | None:
         """Return the fold of the entry's run up to the entry; None when the run is not of this store."""
@@ -268,9 +299,7 @@ class _Follower:
         started = next((fact for fact in (*known, *entry.facts) if isinstance(fact, facts.RunStarted)), None)
         fold = None if started is None else self._owner.fold_of(started, self._target)
         if fold is None:
-            self._others[run] = None
-            if len(self._others) > _REMEMBERED:
-                self._others.popitem(last=False)
+            _remember(self._others, run)
             return None
         for fact in known:
             fold.absorb(fact)
