@@ -219,6 +219,7 @@ class Engine:
     count = _value(asynchronous.Engine.count)
     workflows = _value(asynchronous.Engine.workflows)
     save_profile = _value(asynchronous.Engine.save_profile)
+    delete_profile = _value(asynchronous.Engine.delete_profile)
     profiles = _value(asynchronous.Engine.profiles)
     workers = _value(asynchronous.Engine.workers)
     events = _stream(asynchronous.Engine.events)

@@ -38,10 +38,29 @@ class Profiling(Travelling):
         name = (await self._found(workflow)).name
         await self._store.save_profile(name, profile.name, bytes(profile.pack()))
 
+    async def delete_profile(self, workflow: Any, name: str) -> None:
+        """Forget a profile of a workflow. Atomic and idempotent.
+
+        Runs that were started with it keep what it said. Raises WorkflowNotFound.
+        """
+        argument("name", name, LABEL)
+        found, _ = await self._kept(workflow)
+        await self._store.save_profile(found, name, None)
+
     async def profiles(self, workflow: Any) -> dict[str, Profile]:
         """Return the profiles of a workflow by name, in order. Raises WorkflowNotFound."""
+        _, kept = await self._kept(workflow)
+        return {found: unpack(body) for found, body in kept.items()}
+
+    async def _kept(self, workflow: Any) -> tuple[str, Mapping[str, bytes]]:
+        """Return a workflow's name, and the profiles that are kept of it, also when nobody registers it any more."""
+        if isinstance(workflow, str):
+            self._open  # noqa: B018 - raises when the engine is closed
+            kept = await self._store.profiles(argument("workflow", workflow, LABEL))
+            if kept:
+                return workflow, kept
         name = (await self._found(workflow)).name
-        return {found: unpack(body) for found, body in (await self._store.profiles(name)).items()}
+        return name, await self._store.profiles(name)
 
     async def _found(self, workflow: Any) -> Workflow:
         """Return what runs are started of: a registered workflow, one that a worker lists, or an object."""

@@ -106,6 +106,33 @@ async def test_profiles_are_listed_as_they_were_saved(engine: Engine) -> None:
     assert await engine.profiles("classify") == {"one": one, "other": Profile("other")}
 
 
+async def test_a_deleted_profile_is_gone_for_new_runs_alone(engine: Engine) -> None:
+    def ask(state: State, step: StepContext) -> dict[str, Any]:
+        interrupt("go on")
+        return {"prompt": step.profile.prompt}
+
+    waiting = StateGraph("waiting").add_node("ask", ask).add_edge(START, "ask").add_edge("ask", END)
+    await engine.save_profile(waiting, Profile("p", {"ask": StageProfile(prompt="kept")}))
+    run = await engine.start(waiting, profile="p")
+    for _ in range(2):
+        await engine.delete_profile("waiting", "p")
+    assert await engine.profiles("waiting") == {}
+    with pytest.raises(PayloadRejected, match="no profile 'p'"):
+        await engine.start(waiting, profile="p")
+    await run.signal("go on")
+    assert await run.result() == {"prompt": "kept"}
+
+
+async def test_profiles_of_a_workflow_that_nobody_registers_can_be_seen_and_deleted(url: str) -> None:
+    async with Engine(url, registry=Registry(), observers=()) as engine:
+        await engine.save_profile(graph(), Profile("left"))
+    async with Engine(url, registry=Registry(), observers=(), workers=False) as client:
+        assert list(await client.profiles("classify")) == ["left"]
+        await client.delete_profile("classify", "left")
+        await client.start(graph())  # registers it here
+        assert await client.profiles("classify") == {}
+
+
 async def test_an_unknown_profile_is_refused_with_those_that_there_are(engine: Engine) -> None:
     await engine.save_profile(graph(), Profile("gentle"))
 
@@ -132,6 +159,8 @@ async def test_a_profile_of_an_unknown_workflow_is_refused(engine: Engine) -> No
         await engine.save_profile("nobody", Profile("p"))
     with pytest.raises(WorkflowNotFound):
         await engine.profiles("nobody")
+    with pytest.raises(WorkflowNotFound):
+        await engine.delete_profile("nobody", "p")
 
 
 async def test_a_factory_that_raises_still_fails_its_run(engine: Engine, registry: Registry) -> None:
@@ -186,3 +215,5 @@ def test_synchronous_callers_have_them_too(url: str, registry: Registry) -> None
 
         assert engine.execute(graph(), profile="p")["detect"]["agent"] == "ears"
         assert list(engine.profiles("classify")) == ["p"]
+        engine.delete_profile("classify", "p")
+        assert engine.profiles("classify") == {}

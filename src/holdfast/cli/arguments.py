@@ -15,7 +15,7 @@ from holdfast.cli.formats import moment_of, utc_now
 
 def params_of(pairs: Sequence[str], text: str | None) -> dict[str, Any]:
     """Return the params of `--params` with those of `--param` over them."""
-    params = {} if text is None else _object(text)
+    params = {} if text is None else object_of(text, "--params")
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
@@ -36,16 +36,17 @@ def value_of(text: str, where: str) -> Any:
         return text
 
 
-def _object(text: str) -> dict[str, Any]:
+def object_of(text: str, option: str) -> dict[str, Any]:
+    """Return the JSON object that an option gives, or the file that it names."""
     if text.startswith("@"):
-        text = _read(text[1:], "--params")
+        text = _read(text[1:], option)
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise _bad_json("--params", error) from None
+        raise _bad_json(option, error) from None
     if not isinstance(value, dict):
         raise UsageError(
-            "--params is no JSON object", fix="""Write --params '{"pages": 3}', or --params @file.json."""
+            f"{option} is no JSON object", fix=f"""Write {option} '{{"pages": 3}}', or {option} @file.json."""
         )
     return value
 

@@ -13,7 +13,8 @@ from typing import Final
 import holdfast
 from holdfast.cli.failures import DONE, READER_GONE, WRONG_USE, OutputFailed, UsageError, exit_code
 from holdfast.cli.output import Output
-from holdfast.cli.parser import handler_of, make_parser
+from holdfast.cli.parser import make_parser
+from holdfast.cli.table import handler_of
 
 _COMMON: Final = {"url": None, "json": False, "no_color": False, "traceback": False}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.cli.parser import COMMANDS
+from holdfast.cli.table import COMMANDS
 from tests.e2e.cli.calling import Call, Process, began, until
 
 NAMES = [command.name for group in COMMANDS.values() for command in group]
