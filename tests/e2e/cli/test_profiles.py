@@ -71,7 +71,7 @@ def test_a_profile_for_an_unknown_stage_is_refused_before_there_is_a_run(call: C
         (["scan", "--save", "p", "--stages", "[]"], 2, "--stages is no JSON object"),
         (["scan", "--save", "p", "--stages", "@none.json"], 2, "none.json"),
         (["scan", "--save", "p", "--stages", '{"a": 1}'], 2, "settings of 'a'"),
-        (["scan", "--save", "p", "--stages", '{"a": {"promt": "x"}}'], 2, "agent, prompt, options"),
+        (["scan", "--save", "p", "--stages", '{"a": {"words": "x"}}'], 2, "agent, prompt, options"),
         (["scan", "--save", "p", "--stages", '{"a": {"prompt": 7}}'], 2, "prompt"),
         (["scan", "--save", "", "--stages", "{}"], 2, "name"),
         (["scan", "--delete", ""], 2, "name"),
