@@ -258,6 +258,28 @@ async def test_a_node_beyond_the_grace_is_dropped_and_runs_again_under_another_a
     assert [attempt for attempt, _ in calls] == [1, 2, 3]
 
 
+async def test_a_closing_worker_takes_a_cancel_from_elsewhere_to_its_node(
+    url: str, open_engine: OpenEngine
+) -> None:
+    """At once: it does not give the node the rest of its grace first."""
+    gate = Gate()
+
+    async def node(state: State) -> None:
+        gate.reached.set()
+        await asyncio.Event().wait()
+
+    engine, other = await open_engine(url), await open_engine(url, workers=False)
+    await engine.start(sequence("closing", node=node), id="closing")
+    await gate.until_reached()
+    closing = asyncio.create_task(engine.close(grace=1000 * PATIENCE))
+    await until(lambda: engine._parts is None)
+    assert await has(other, "closing", RunStatus.RUNNING)
+    await other.cancel("closing")
+    async with asyncio.timeout(PATIENCE):
+        await closing
+    assert await has(other, "closing", RunStatus.CANCELLED)
+
+
 async def test_a_run_taken_up_between_nodes_says_that_it_runs(url: str, open_engine: OpenEngine) -> None:
     """Else a second loss would not be seen, and an attempt begin twice under one number."""
     gates, calls = [Gate(), Gate()], []
@@ -313,6 +335,8 @@ async def test_a_run_whose_load_fails_is_given_back(url: str, open_engine: OpenE
     graph = sequence("load", node=lambda _: {"n": 1})
     client = await open_engine(url, workers=False, registry=Registry())
     runs = [await client.start(graph) for _ in range(3)]
+    for run in runs:
+        await run.signal("hello")  # else all there is of it comes with the claim
     there = Registry()
     engine = await open_engine(url, registry=there)
     failures, original = [1, 1], engine.store.load

@@ -101,13 +101,13 @@ class Assembly:
 
     async def close(self, grace: float) -> None:
         """Stop, in the order that loses nothing: first the work, then who watches it."""
-        await self._pulse.close()
         if self._late:
             _, waiting = await asyncio.wait(self._late, timeout=grace)
             for task in waiting:
                 task.cancel()
         if self.worker is not None:
             await self.worker.close(grace)
+        await self._pulse.close()
         self._executor.close()
         await self._streams.close()
         await asyncio.gather(self.observers.close(min(grace, 5)), self.checkpoints.close(min(grace, 5)))

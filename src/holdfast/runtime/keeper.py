@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -81,6 +81,24 @@ class Keeper:
         self.hint()
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
+
+    @contextlib.asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        """Let what comes for held runs reach them while they are laid down: a cancel must not wait for their steps."""
+        task = self._loop.create_task(self._listen(), name="holdfast-listener")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _listen(self) -> None:
+        while True:
+            self._hint.clear()
+            if self._holdings.held:
+                with contextlib.suppress(StoreError):  # the next look sees it too
+                    await self._wake_held()
+            await self._rest(PATROL_SECONDS)
 
     async def wake(self, run: RunId) -> None:
         """Have a run that is held here take what was delivered to it before whatever its steps come to from now on."""

@@ -91,7 +91,8 @@ class Worker:
         """Stop claiming, give running steps `grace` seconds, and leave every unfinished run to whoever comes next."""
         self.holdings.stop()
         await self.keeper.close()
-        await self.holdings.close(grace)
+        async with self.keeper.listening():
+            await self.holdings.close(grace)
         self._watch.stop()
         await self._leave()
         self.holdings.held.clear()
