@@ -1,14 +1,19 @@
 """Durable workflows for Python: no committed step is ever lost or run twice in the record."""
 
+from asyncio import AbstractEventLoop as _Loop
+
+from holdfast.core.breaker import CircuitBreaker
 from holdfast.core.checkpoints import CheckpointStore, get_checkpoint_store, register_checkpoint_store
 from holdfast.core.context import StepContext, interrupt, step_context
 from holdfast.core.embedding import Embedded as _Embedded
 from holdfast.core.embedding import install as _install_embedded
+from holdfast.core.guarding import install as _install_calls
 from holdfast.core.program import END, START
 from holdfast.core.retries import RetryPolicy
 from holdfast.engine import Engine
 from holdfast.errors import (
     Cancelled,
+    CircuitOpen,
     DefinitionError,
     HoldfastError,
     InvalidStatus,
@@ -40,7 +45,12 @@ from holdfast.patterns.graph.configs import (
 from holdfast.patterns.graph.edges import Send
 from holdfast.processing import process_chain, process_conditional, process_parallel, worker_pool
 from holdfast.registry import get_workflow, list_workflows, register, workflow_factory
+from holdfast.resilience import Bulkhead as Bulkhead
+from holdfast.resilience import Hedge as Hedge
+from holdfast.resilience import Policy as Policy
+from holdfast.resilience import RateLimit as RateLimit
 from holdfast.run import Page, Run
+from holdfast.runtime.guards.calls import Calls as _Calls
 from holdfast.runtime.observers import (
     MultiObserver,
     Observer,
@@ -57,7 +67,14 @@ def _find_embedded() -> _Embedded:
     return embedded()
 
 
+def _find_loop() -> _Loop:
+    from holdfast.blocking import portal  # noqa: PLC0415 - as above
+
+    return portal.loop()
+
+
 _install_embedded(_find_embedded)
+_install_calls(_Calls(_find_loop))
 
 __version__ = "0.1.0"
 
@@ -68,6 +85,8 @@ __all__ = [
     "ChainConfig",
     "CheckpointConfig",
     "CheckpointStore",
+    "CircuitBreaker",
+    "CircuitOpen",
     "ConditionalConfig",
     "DefinitionError",
     "Engine",

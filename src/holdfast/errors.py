@@ -15,8 +15,10 @@ __all__ = [
     "AgentNotFound",
     "AgentRefused",
     "AgentUnavailable",
+    "BulkheadFull",
     "Cancelled",
     "ChainError",
+    "CircuitOpen",
     "ConditionalError",
     "ConflictError",
     "DefinitionError",
@@ -26,6 +28,8 @@ __all__ = [
     "NondeterminismError",
     "ParallelError",
     "PayloadRejected",
+    "RateLimited",
+    "Refused",
     "RequestError",
     "RunCancelled",
     "RunConflict",
@@ -246,6 +250,40 @@ class AgentUnavailable(AgentError):
 
     code = "agent_unavailable"
     default_fix = "Ask again later: RetryPolicy(retry_on=(AgentUnavailable,)) does so."
+
+
+class Refused(HoldfastError):
+    """The call was not made, to guard what it would call."""
+
+    code = "refused"
+
+    def __init__(
+        self, message: str | None = None, *, retry_after: float = 0.0, fix: str | None = None
+    ) -> None:
+        """Keep after how many seconds it can be tried again."""
+        super().__init__(message or (type(self).__doc__ or "").partition("\n")[0].rstrip("."), fix=fix)
+        self.retry_after = retry_after
+
+
+class CircuitOpen(Refused):
+    """Circuit breaker is open."""
+
+    code = "circuit_open"
+    default_fix = "Wait until `retry_after` seconds are over; what it guards fails too often just now."
+
+
+class RateLimited(Refused):
+    """The rate limit is reached."""
+
+    code = "rate_limited"
+    default_fix = "Wait until `retry_after` seconds are over, or raise the limit."
+
+
+class BulkheadFull(Refused):
+    """The bulkhead is full."""
+
+    code = "bulkhead_full"
+    default_fix = "Wait until a call has ended, or raise the limit."
 
 
 class ConflictError(HoldfastError):

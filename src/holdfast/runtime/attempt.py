@@ -34,6 +34,7 @@ from holdfast.store.rows import Chunk
 
 if TYPE_CHECKING:
     from holdfast.runtime.executor import Executor
+    from holdfast.runtime.guards.gates import Gates
 
 logger: Final = logging.getLogger("holdfast")
 
@@ -119,6 +120,16 @@ class Attempt:
     def profile(self) -> StageProfile:
         """The stage's settings."""
         return settings_of(self.step.name, self.work.profile, self._pinned)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop of its engine."""
+        return self._executor.loop
+
+    @property
+    def gates(self) -> Gates | None:
+        """What guards calls for its engine."""
+        return self._executor.gates
 
     @property
     def started(self) -> bool:

@@ -8,6 +8,7 @@ from functools import partial
 
 from holdfast.runtime.attempt import Attempt
 from holdfast.runtime.clock import Clock
+from holdfast.runtime.guards.gates import Gates
 from holdfast.runtime.streaming import Streams
 from holdfast.runtime.threads import Threads
 
@@ -22,6 +23,7 @@ class Executor:
         async_limit: int,
         streams: Streams,
         threads: Threads | None = None,
+        gates: Gates | None = None,
     ) -> None:
         """Begin empty, on the running loop."""
         self.loop = asyncio.get_running_loop()
@@ -30,6 +32,7 @@ class Executor:
         self.task = partial(asyncio.Task, loop=self.loop) if plain else self.loop.create_task
         self.clock = clock
         self.streams = streams
+        self.gates = gates
         self.threads = threads or Threads("holdfast-step")
         self._limits = {True: async_limit, False: thread_limit}
         self._counts = {True: 0, False: 0}

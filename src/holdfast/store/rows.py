@@ -155,3 +155,10 @@ class StoreStats(msgspec.Struct):
     commits: int = 0
     transactions: int = 0
     bytes: int = 0
+
+
+class LimitRow(msgspec.Struct, frozen=True):
+    """A row that processes change together: how often it was written, and what it says, as JSON."""
+
+    version: int
+    body: bytes

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import random
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 
 from holdfast.core.retries import RetryPolicy, wait_before_retry
 from holdfast.errors import DefinitionError
+from holdfast.model.ids import instant
 
 MS = 1000
 
@@ -131,3 +135,114 @@ def test_a_policy_is_a_value() -> None:
     assert len({RetryPolicy(attempts=2), RetryPolicy(attempts=2)}) == 1
     with pytest.raises(AttributeError):
         RetryPolicy().attempts = 5  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"growth": "linear"}, [1, 2, 3, 4, 5]),
+        ({"growth": "fibonacci"}, [1, 1, 2, 3, 5]),
+        ({"backoff": [0.5, 7, timedelta(seconds=3)]}, [0.5, 7, 3, 3, 3]),
+        ({"backoff": 0}, [0, 0, 0, 0, 0]),
+        ({"max_backoff": 2}, [1, 2, 2, 2, 2]),
+    ],
+    ids=str,
+)
+def test_the_wait_grows_as_it_is_told(changes: dict[str, Any], expected: list[float]) -> None:
+    policy = RetryPolicy(**{"attempts": 6, "backoff": 1, "jitter": "none", **changes})
+    assert waits(policy) == [round(wait * 1000 * MS) for wait in expected] + [None]
+
+
+def test_proportional_jitter_stays_within_a_quarter() -> None:
+    policy = RetryPolicy(backoff=4, jitter="proportional")
+    assert [wait_before_retry(policy, 1, ValueError(), draw) for draw in (0, 0.5, 1)] == [
+        3000 * MS,
+        4000 * MS,
+        5000 * MS,
+    ]
+
+
+def test_decorrelated_jitter_goes_by_the_last_wait() -> None:
+    policy = RetryPolicy(attempts=9, backoff=1, jitter="decorrelated", max_backoff=20)
+    found = [wait_before_retry(policy, 2, ValueError(), draw, last=5000 * MS) for draw in (0, 0.5, 1)]
+    assert found == [1000 * MS, 8000 * MS, 15000 * MS]
+    assert wait_before_retry(policy, 1, ValueError(), 1.0) == 1000 * MS
+    assert wait_before_retry(policy, 3, ValueError(), 1.0, last=15000 * MS) == 20000 * MS
+
+
+COUNT = count()
+
+
+class Busy(Exception):
+    def __init__(self, retry_after: Any = None, header: str | None = None) -> None:
+        super().__init__("busy")
+        if retry_after is not None:
+            self.retry_after = retry_after
+        self.response = SimpleNamespace(headers={} if header is None else {"Retry-After": header})
+
+
+@pytest.mark.parametrize(
+    ("error", "wait"),
+    [
+        (Busy(7), 7),
+        (Busy(timedelta(seconds=7)), 7),
+        (Busy(header="7"), 7),
+        (Busy(header=" 120 "), 60),
+        (Busy(header="9" * 400), 60),
+        (Busy(header="Wed, 15 Nov 2023 12:00:09 GMT"), 9),
+        (Busy(header="Wed, 15 Nov 2023 11:00:00 GMT"), 1),
+        (Busy(header="soon"), 1),
+        (Busy(-3), 1),
+        (Busy("soon"), 1),
+        (Busy(float("inf")), 1),
+        (Busy(float("nan")), 1),
+        (Busy(), 1),
+    ],
+    ids=lambda _: str(next(COUNT)),
+)
+def test_a_dependency_says_when_it_can_be_asked_again(error: Exception, wait: float) -> None:
+    """B-R8: honoured, and capped."""
+    noon = instant(datetime(2023, 11, 15, 12, tzinfo=UTC))
+    policy = RetryPolicy(backoff=1, jitter="none", max_backoff=60)
+    assert wait_before_retry(policy, 1, error, 0.5, now=noon) == wait * 1000 * MS
+
+
+def test_no_try_begins_after_the_time_for_all() -> None:
+    policy = RetryPolicy(attempts=99, backoff=4, factor=1, jitter="none", max_elapsed=10)
+    found = [
+        wait_before_retry(policy, 1, ValueError(), 0, now=at * MS, begun=0) for at in (0, 6000, 6001, 50_000)
+    ]
+    assert found == [4000 * MS, 4000 * MS, None, None]
+
+
+def test_of_a_thousand_tries_due_at_once_few_begin_together() -> None:
+    """B-R6: full jitter spreads a herd evenly."""
+    policy, draws = RetryPolicy(backoff=10), random.Random(3)
+    found = [wait_before_retry(policy, 1, ValueError(), draws.random()) or 0 for _ in range(1000)]
+    buckets = [
+        sum(begin <= wait < begin + 100 * MS for wait in found) for begin in range(0, 10_000 * MS, 100 * MS)
+    ]
+    assert sum(buckets) == 1000
+    assert max(buckets) < 30
+
+
+@given(
+    policy=st.builds(
+        RetryPolicy,
+        attempts=st.integers(1, 10**6),
+        backoff=st.floats(0, 1e9),
+        factor=st.floats(1, 1e9),
+        max_backoff=st.floats(0, 1e9),
+        jitter=st.sampled_from(["full", "equal", "proportional", "decorrelated", "none"]),
+        growth=st.sampled_from(["exponential", "linear", "fibonacci"]),
+    ),
+    failures=st.integers(1, 10**6),
+    draw=st.floats(0, 1),
+    last=st.integers(0, 10**12),
+)
+def test_no_wait_is_longer_than_its_cap_or_negative(
+    policy: RetryPolicy, failures: int, draw: float, last: int
+) -> None:
+    wait = wait_before_retry(policy, failures, ValueError(), draw, last=last)
+    assert (wait is None) == (failures >= policy.attempts)
+    assert wait is None or 0 <= wait <= round(float(str(policy.max_backoff)) * 1e6) + 1

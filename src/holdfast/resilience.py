@@ -1,0 +1,21 @@
+"""What guards calls: alone around a function, together as a policy, or declared on the steps of a workflow."""
+
+from holdfast.core.breaker import CircuitBreaker
+from holdfast.core.limits import Bulkhead, RateLimit
+from holdfast.core.policy import Hedge, Policy
+from holdfast.core.retries import RetryBudget, RetryPolicy
+from holdfast.errors import BulkheadFull, CircuitOpen, RateLimited, Refused
+
+__all__ = [
+    "Bulkhead",
+    "BulkheadFull",
+    "CircuitBreaker",
+    "CircuitOpen",
+    "Hedge",
+    "Policy",
+    "RateLimit",
+    "RateLimited",
+    "Refused",
+    "RetryBudget",
+    "RetryPolicy",
+]
