@@ -63,7 +63,8 @@ class CircuitBreaker(Guard):
     All breakers of one `name` are one: in an engine's store for all its processes, else in this process. With a
     `window`, a number of calls or a timedelta, it opens when `failure_rate` of the calls in it failed, and at least
     `minimum_calls` (else `threshold`) were made. A probe that has not ended after `probe_timeout`, else
-    `reset_timeout`, is given up. Exceptions of the classes in `count` and not in `ignore` are failures. While it is open, `execute` raises CircuitOpen, whose `retry_after` says for how long. Durations are seconds or timedelta.
+    `reset_timeout`, is given up. Exceptions of the classes in `count` and not in `ignore` are failures. While it is
+    open, `execute` raises CircuitOpen, whose `retry_after` says for how long. Durations are seconds or timedelta.
     """
 
     name: str

@@ -12,7 +12,6 @@ import concurrent.futures
 import contextlib
 import inspect
 import logging
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -20,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from holdfast.core.context import StepContext, Suspended, current
+from holdfast.core.kept_errors import error_info
 from holdfast.core.ledger import OpenStep
 from holdfast.core.retries import wait_before_retry
 from holdfast.core.work import Blobs, Outcome, Work
-from holdfast.errors import HoldfastError
 from holdfast.model import facts
 from holdfast.model.ids import Instant, RunId, microseconds
 from holdfast.model.profile import StageProfile, settings_of
@@ -37,9 +36,6 @@ if TYPE_CHECKING:
     from holdfast.runtime.guards.gates import Gates
 
 logger: Final = logging.getLogger("holdfast")
-
-MESSAGE_LIMIT: Final = 10_000
-TRACEBACK_LIMIT: Final = 20_000
 
 
 Deliver = Callable[["Attempt", facts.Fact], None]
@@ -459,27 +455,6 @@ class Attempt:
 
     def _scrub(self, text: str) -> str:
         return self.secrets.scrub(text) if isinstance(self.secrets, Secrets) else text
-
-
-def error_info(error: BaseException, step: OpenStep, scrub: Callable[[str], str]) -> facts.ErrorInfo:
-    """Return an error as it is kept, without secrets and of bounded length."""
-    try:
-        message = str(error)
-    except Exception:  # noqa: BLE001 - a broken __str__ must not hide the error
-        message = "(its text could not be made)"
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    text = "".join(traceback.format_exception(error, limit=-30))
-    return facts.ErrorInfo(
-        code=error.code if isinstance(error, HoldfastError) else "step_failed",
-        message=facts.readable(scrub(message))[:MESSAGE_LIMIT],
-        type=name,
-        traceback=facts.readable(scrub(text))[-TRACEBACK_LIMIT:],
-        step=step.step,
-        name=step.name,
-        attempt=step.attempt,
-        fix=facts.readable(scrub(error.fix))[:MESSAGE_LIMIT] if isinstance(error, HoldfastError) else "",
-    )
 
 
 def _tell(loop: asyncio.AbstractEventLoop, fn: Callable[..., None], *arguments: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from holdfast.core.context import StepContext, step_context
+from holdfast.core.kept_errors import MESSAGE_LIMIT
 from holdfast.core.ledger import OpenStep
 from holdfast.core.retries import RetryPolicy
 from holdfast.core.work import Blobs, Outcome
@@ -18,7 +19,7 @@ from holdfast.model import facts
 from holdfast.model.profile import StageProfile
 from holdfast.model.secrets import Secrets
 from holdfast.model.values import encode
-from holdfast.runtime.attempt import MESSAGE_LIMIT, Attempt
+from holdfast.runtime.attempt import Attempt
 from holdfast.runtime.clock import SystemClock
 from holdfast.runtime.executor import Executor
 from holdfast.runtime.feed import Feed
