@@ -1,7 +1,8 @@
 """Group commit: all that waits while a group is under way goes over in the next one, in one round trip.
 
 Commits of runs make one transaction, deliveries another; whatever else is written has one of its own. What a writer
-was given in one turn of the loop is sent at once on its connection and answered in order.
+was given in one turn of the loop is sent at once on its connection and answered in order. A group that is large enough
+does not wait for the one before: so the server writes while the loop makes the next commits.
 """
 
 from __future__ import annotations
@@ -31,6 +32,12 @@ T = TypeVar("T")
 
 LARGEST_GROUP: Final = 256
 """Calls in one transaction; beyond that the loop would be held for longer than the round trip saves."""
+
+FULL_GROUP: Final = 48
+"""Commits that are sent although a group is under way: from so many on a flush costs each of them little."""
+
+UNDER_WAY: Final = 2
+"""Sendings that may be under way at once; what comes then makes larger groups."""
 
 TRIES: Final = 8
 """How often a group that met a deadlock is written anew."""
@@ -102,7 +109,9 @@ class Writer:
             if self._alone:
                 self._flush()
             else:
-                self._loop.call_soon(self._flush)
+                self._loop.call_soon(self._go_on)
+        elif len(self._commits) >= FULL_GROUP:
+            self._go_on()
         return future
 
     async def close(self) -> None:
@@ -112,14 +121,19 @@ class Writer:
             self._idle = self._loop.create_future()
             await self._idle
 
+    def _go_on(self) -> None:
+        """Send what waits if nothing is under way, or if it is much and little is under way."""
+        if not self._left or (self._left < UNDER_WAY and len(self._commits) >= FULL_GROUP):
+            self._flush()
+
     def _flush(self) -> None:
-        """Send what waits; what comes meanwhile goes when all of that is answered."""
+        """Send what waits."""
         bundles = self._take()
-        self._left = len(bundles)
+        self._left += len(bundles)
         self._alone = self._left == 1 and len(bundles[0][1]) == 1
         for pack, calls in bundles:
             self._send(pack, calls)
-        if not bundles:
+        if not self._left:
             self._busy = False
             if self._idle is not None and not self._idle.done():
                 self._idle.set_result(None)
@@ -150,8 +164,7 @@ class Writer:
 
     def _ended(self) -> None:
         self._left -= 1
-        if not self._left:
-            self._flush()
+        self._go_on()
 
     def _recover(self, pack: _Pack, calls: list[_Call], error: Exception | None) -> None:
         """Go on in a task with calls that could not be sent, or that met an error."""
