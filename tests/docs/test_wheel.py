@@ -39,6 +39,7 @@ def test_the_wheel_holds_the_whole_package(wheel: Path) -> None:
     files = [path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     expected = {path.relative_to(PACKAGE.parent).as_posix() for path in files}
     assert "holdfast/py.typed" in expected
+    expected.add("holdfast_command.py")
     with ZipFile(wheel) as archive:
         assert {name for name in archive.namelist() if ".dist-info/" not in name} == expected
 

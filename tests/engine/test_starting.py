@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NoReturn, TypedDict
 
 import pytest
 
@@ -25,7 +26,7 @@ from holdfast import (
     StoreError,
     WorkflowNotFound,
 )
-from holdfast.errors import StoreUnavailable
+from holdfast.errors import StoreDamaged, StoreUnavailable
 from holdfast.patterns.graph.factory import GraphWorkflow
 from holdfast.registry import Registry
 from tests.conftest import OpenEngine
@@ -522,3 +523,23 @@ async def test_a_completed_run_is_not_resumed(engine: Engine) -> None:
     await run.wait()
     with pytest.raises(InvalidStatus, match="is completed"):
         await run.resume()
+
+
+async def test_a_start_on_a_damaged_store_is_told_to_the_caller_alone(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+
+    def damaged(*_: object) -> NoReturn:
+        raise StoreDamaged("the page is torn")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(engine.store, "commit", damaged)
+        broken.setattr(engine.store, "journal", damaged)
+        with pytest.raises(StoreDamaged):
+            await engine.start(sequence("torn", a=nothing))
+        # What is done after the answer is lost meets it, too.
+        await until(lambda: engine._open._late == set())
+    gc.collect()
+    assert told == []

@@ -7,10 +7,13 @@ import os
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from holdfast.cli.failures import UsageError
-from holdfast.cli.formats import moment_of, utc_now
+from holdfast.cli.formats import moment_of, size, utc_now
+
+MOST_BYTES: Final = 256 << 20
+"""Bytes of a file after `@`; some have no end."""
 
 
 def params_of(pairs: Sequence[str], text: str | None) -> dict[str, Any]:
@@ -81,7 +84,14 @@ def _secret(pair: str) -> tuple[str, str]:
 
 def _read(path: str, where: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8")
+        with Path(path).open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise UsageError(
+                f"{where}: {path} has more than {size(MOST_BYTES)}",
+                fix="Give the place of large data, and read it in a node.",
+            )
+        return content.decode()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         raise UsageError(

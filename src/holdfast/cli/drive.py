@@ -99,7 +99,7 @@ class Drive:
                 took = duration(between(run.started_at, run.completed_at))
                 self._out.say(("completed", "bold green"), f" in {took}" if took else "")
             self._out.say()
-            self._out.say(pretty(result))
+            self._out.text(pretty(result))
         return DONE
 
     def _paused(self, run: Run) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -131,7 +132,9 @@ def moment_of(text: str, now: datetime) -> datetime | None:
     """Return what `2h`, `30m`, `7d` (before now), a date or a time in ISO 8601 mean; None when it is none of these."""
     if match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw])", text.strip()):
         names = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-        return now - timedelta(**{names[match[2]]: float(match[1])})
+        with suppress(OverflowError):
+            return now - timedelta(**{names[match[2]]: float(match[1])})
+        return None
     try:
         moment = datetime.fromisoformat(text.strip())
     except ValueError:

@@ -183,6 +183,8 @@ def _module_of_file(path: Path) -> str:
     """Return the dotted name of a file, with what it is relative to on sys.path."""
     if not path.is_file():
         raise ModuleNotThere(f"there is no file {path}", fix=f"Give the path of a Python file. {_EXAMPLE}")
+    if path.suffix != ".py":
+        raise ModuleNotThere(f"{path} is no Python file", fix=f"Give one that ends with .py. {_EXAMPLE}")
     file = path.resolve()
     parts, folder = [file.stem], file.parent
     while (folder / "__init__.py").is_file():

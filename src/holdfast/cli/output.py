@@ -35,8 +35,20 @@ _UNBOUNDED: Final = 4000
 """Columns of a console that is a file: nothing is cut or wrapped there."""
 
 
-_CONTROLS: Final = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)], "�")
-"""All but tab and newline."""
+_CONTROLS: Final = dict.fromkeys(
+    [
+        *range(9),
+        *range(11, 32),
+        *range(127, 160),
+        0x061C,
+        0x200E,
+        0x200F,
+        *range(0x202A, 0x202F),
+        *range(0x2066, 0x206A),
+    ],
+    "�",
+)
+"""All but tab and newline; also what makes text run the other way, so that it reads as what it is not."""
 
 
 class _Stdout:
@@ -61,10 +73,12 @@ class _Stdout:
 def _told() -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:
+    except (BrokenPipeError, UnicodeError):
         raise
     except OSError as error:
         raise OutputFailed(f"standard output cannot be written: {error.strerror}") from error
+    except ValueError as error:  # a user's code closed it
+        raise OutputFailed("standard output is closed") from error
 
 
 class Output:
@@ -125,7 +139,7 @@ class Output:
 
     def flush(self) -> None:
         """Have everything written. Raises BrokenPipeError, OutputFailed."""
-        with contextlib.suppress(ValueError):
+        if not self._stdout.closed:
             self._stdout.flush()
 
     # --- JSON
@@ -145,6 +159,10 @@ class Output:
     def say(self, *parts: Part) -> None:
         """Write a line."""
         self.console.print(text_of(*parts), soft_wrap=True)
+
+    def text(self, text: str) -> None:
+        """Write a text as it is, however long; laying it out would take its time."""
+        self._stdout.write(f"{text.translate(_CONTROLS)}\n")
 
     def indented(self, indent: int, *parts: Part) -> None:
         """Write a text that keeps its distance from the left where it is wrapped."""

@@ -18,7 +18,7 @@ T = TypeVar("T")
 MOST_SECONDS: Final = 100 * 365 * 86_400
 """No wait is longer: an instant must fit into the database."""
 
-_MOST_PRIORITY: Final = 2**31
+MOST_PRIORITY: Final = 2**31 - 1
 
 MOST_CHARACTERS: Final = 200
 """No name is longer: what is looked up must fit into an index, whatever the characters and the database."""
@@ -111,13 +111,16 @@ def _are_names(given: object) -> bool:
 TEXT: Final = Kind(_is_text, "a text that is not empty")
 LABEL: Final = Kind(_is_label, f"a text of 1 to {MOST_CHARACTERS} characters, none of them NUL")
 WORDS: Final = instance_of(str, expected="a text")
-TEXTS: Final = Kind(_are_texts, 'a list of texts, such as ["nightly"]')
+TEXTS: Final = Kind(_are_texts, f'a list of texts of 1 to {MOST_CHARACTERS} characters, such as ["nightly"]')
 NAMES: Final = Kind(_are_names, 'a list of names, such as ["default", "gpu"]')
 FLAG: Final = instance_of(bool, expected="True or False")
 CALLABLE: Final = Kind(callable, "a function")
 COUNT: Final = whole(1, "a whole number of at least 1")
 POSITION: Final = whole(0, "a whole number, not negative")
-PRIORITY: Final = Kind(lambda n: type(n) is int and abs(n) <= _MOST_PRIORITY, "a whole number")
+PRIORITY: Final = Kind(
+    lambda n: type(n) is int and abs(n) <= MOST_PRIORITY,
+    f"a whole number from -{MOST_PRIORITY} to {MOST_PRIORITY}",
+)
 DURATION: Final = Kind(lambda d: 0 <= lasts(d) < MOST_SECONDS, "seconds or a timedelta, not negative")
 LIMIT: Final = Kind(lambda d: 0 < lasts(d) < MOST_SECONDS, "seconds above 0, or a timedelta")
 PERCENT: Final = Kind(lambda n: is_number(n) and 0 <= n <= 100, "a number from 0 to 100")  # noqa: PLR2004

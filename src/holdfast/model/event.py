@@ -118,6 +118,10 @@ def plain(value: object) -> Any:
     return msgspec.json.decode(to_json(value))
 
 
+_READABLE_BITS: Final = 10_000
+"""Of an integer; Python writes no longer ones in base 10."""
+
+
 def _known(value: Any) -> object:
     dump = getattr(value, "model_dump", None)  # Pydantic's; what nothing is known of becomes its text
     return dump() if callable(dump) else str(value)
@@ -130,6 +134,8 @@ def _with_text_keys(value: Any) -> Any:
         return [_with_text_keys(item) for item in value]
     if isinstance(value, str):
         return _text(value)
+    if isinstance(value, int) and value.bit_length() > _READABLE_BITS:
+        return hex(value)
     try:
         return msgspec.to_builtins(value, str_keys=True, enc_hook=_known)
     except (TypeError, ValueError):

@@ -216,13 +216,12 @@ class Assembly:
         return self._opened(run, commit, answer)
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
+        task = self._loop.create_task(_quietly(work))
         self._late.add(task)
         task.add_done_callback(self._late.discard)
 
     async def _open_late(self, run: Held, commit: Commit) -> None:
-        with contextlib.suppress(StoreError):
-            self._opened(run, commit, await self._committer.write_first(commit))
+        self._opened(run, commit, await self._committer.write_first(commit))
 
     def _opened(self, run: Held, commit: Commit, answer: Committed | Conflict) -> bool:
         if isinstance(answer, Conflict):
@@ -254,6 +253,12 @@ class Assembly:
             if name in worker.workflows:
                 return Listed(name, msgspec.json.decode(worker.workflows[name]))
         return None
+
+
+async def _quietly(work: Coroutine[Any, Any, None]) -> None:
+    """Do what nobody waits for any more: a store that fails has told it to who asked."""
+    with contextlib.suppress(StoreError):
+        await work
 
 
 class _Progress:

@@ -153,14 +153,16 @@ class Committer:
 
     async def _patiently(self, run: RunId, call: Callable[[], Awaitable[T]]) -> T:
         """Call the store, again and again while it is unavailable."""
-        wait = 0.1
+        wait, told = 0.1, ""
         while True:
             try:
                 return await call()
             except StoreDamaged:
                 raise
             except StoreUnavailable as error:
-                logger.error("run %s waits for the store: %s", run, error)  # noqa: TRY400 - the text says it all
+                if error.message != told:  # once: it may last for hours
+                    told = error.message
+                    logger.error("run %s waits for the store: %s. %s", run, told, error.fix)  # noqa: TRY400 - the text says it all
                 await asyncio.sleep(wait * (0.5 + self._clock.draw()))
                 wait = min(wait * 2, 5.0)
 

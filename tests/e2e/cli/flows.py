@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -86,6 +87,12 @@ def stubborn(state: State) -> None:
     time.sleep(30)
 
 
+def closes(state: State) -> None:
+    """Takes standard output away."""
+    sys.stdout.close()
+    time.sleep(30)
+
+
 async def blocks(state: State) -> None:
     """Holds the event loop."""
     effect("second")
@@ -107,6 +114,8 @@ two_steps("fails", fails)
 two_steps("flaky", fails, RetryPolicy(attempts=2, backoff=0.05))
 two_steps("stubborn", stubborn)
 two_steps("blocks", blocks)
+two_steps("closes", closes)
+two_steps("immense", lambda _: {"number": 16**5000})
 two_steps("whispers", whispers)
 two_steps("slow-whispers", slow_whispers)
 

@@ -14,6 +14,7 @@ from tests.e2e.cli.calling import Call
 
 MODULES = {
     "broken.py": "x = 1 / 0\n",
+    "notes.txt": "buy tape\n",
     "syntax.py": "def f(:\n",
     "needs.py": "import no_such_library\n",
     "leaves.py": "raise SystemExit(3)\n",
@@ -29,11 +30,12 @@ MODULES = {
         (["run", "flows:greet", "--speed", "9"], 2, "unrecognized arguments: --speed 9", "--help"),
         (["run", "flows:greet", "--priority", "high"], 2, "argument --priority: invalid int value", "--help"),
         (["run", "flows:gret"], 3, "flows has no workflow 'gret'", "Did you mean greet?"),
-        (["run", "flows:xyz"], 3, "flows has no workflow 'xyz'", "It has: blocks, fails"),
-        (["run", "flows"], 2, "which workflow of flows?", "It has: blocks, fails"),
+        (["run", "flows:xyz"], 3, "flows has no workflow 'xyz'", "It has: blocks, closes, fails"),
+        (["run", "flows"], 2, "which workflow of flows?", "It has: blocks, closes, fails"),
         (["run", "flows:not_a_workflow"], 2, "flows:not_a_workflow is no workflow: 7", "Name a registered"),
         (["run", "no.such:thing"], 3, "there is no module 'no'", "MODULE:WORKFLOW"),
         (["run", "no_such.py:thing"], 3, "there is no file no_such.py", "MODULE:WORKFLOW"),
+        (["run", "./notes.txt:thing"], 3, "notes.txt is no Python file", "ends with .py"),
         (["run", ""], 2, "no module in ''", "MODULE:WORKFLOW"),
         (["run", "broken:x"], 2, "fails to import: ZeroDivisionError: division by zero (", "--traceback"),
         (["run", "syntax.py:x"], 2, "fails to import: SyntaxError: invalid syntax (", "Mend the module"),
@@ -55,6 +57,8 @@ MODULES = {
         (["run", "flows:greet", "--url", "sqlite:///no/dir.db"], 4, "there is no directory", "mkdir -p"),
         (["graph", "flows:invalid"], 2, "graph 'invalid' is not valid", "Mend"),
         (["--json"], 2, "no command", "--help"),
+        (["runs", "--since", f"{'9' * 12}w"], 2, "is no time", "Write 2h"),
+        (["runs", "--since", f"{'9' * 400}w"], 2, "is no time", "Write 2h"),
     ],
 )
 def test_it_is_refused_before_anything_begins(
@@ -260,3 +264,30 @@ def test_a_newer_database_is_left_alone(call: Call) -> None:
     done = call("runs")
     assert done.code == 4
     assert "Upgrade Holdfast" in done.err
+
+
+def test_a_file_of_params_without_an_end_is_not_read_to_it(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("holdfast.cli.arguments.MOST_BYTES", 20)
+    (tmp_path / "most.json").write_text('{"name": "Ada L."}  ')
+    assert call("run", "flows:greet", "--params", "@most.json").code == 0
+    (tmp_path / "more.json").write_text('{"name": "Ada L."}   ')
+    done = call("run", "flows:greet", "--params", "@more.json")
+    assert done.code == 2
+    assert "--params: more.json has more than 20 B" in done.err
+
+
+@pytest.mark.parametrize(
+    ("words", "says", "fix"),
+    [
+        (["--tag", ""], "tags is of type list", "Give a list of texts of 1 to 200 characters"),
+        (["--priority", "9" * 12], "priority=9", "Give a whole number from -2147483647 to 2147483647"),
+    ],
+    ids=str,
+)
+def test_what_an_option_may_be_is_told(call: Call, words: list[str], says: str, fix: str) -> None:
+    done = call("run", "flows:greet", *words)
+    assert done.code == 2
+    assert says in done.err
+    assert fix in done.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -129,3 +130,37 @@ def test_a_check_does_not_advise_itself(call: Call) -> None:
     done = call("db", "check", "--json")
     assert done.code == 4
     assert done.error["fix"] == "Restore it from a backup."
+
+
+def test_a_node_that_closes_the_output_leaves_its_run_resumable(process: type[Process]) -> None:
+    done = process("run", "flows:closes", "--id", "r-1", "--grace", "0").done()
+    assert done.code == 2
+    assert "standard output is closed" in done.err
+    assert "holdfast resume r-1 --app flows" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_text_that_would_steer_the_terminal_or_run_backwards_is_shown_as_marks(call: Call) -> None:
+    done = call("run", "flows:greet", "--id", "r-1", "--param", "name=\x1b[31m\u202egnp.exe\u2066")
+    assert done.code == 0
+    assert call("show", "r-1").code == 0
+    for out in (done.out, call("show", "r-1").out, call("stages", "r-1").out):
+        assert "gnp.exe" in out
+        assert not {"\x1b", "\u202e", "\u2066"} & set(out)
+
+
+def test_a_number_that_python_writes_in_no_base_of_ten_is_shown(call: Call) -> None:
+    done = call("run", "flows:immense", "--id", "r-1")
+    assert done.code == 0
+    assert f'"0x1{"0" * 5000}"' in done.out
+    for command in ("show", "result", "stages"):
+        assert call(command, "r-1").code == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
+def test_an_interrupt_while_the_program_is_loaded_ends_it_in_silence(tmp_path: Path) -> None:
+    # What is loaded first sends it, so that it comes in the middle of loading.
+    (tmp_path / "msgspec.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    command = [sys.executable, "-c", "import holdfast_command; holdfast_command.main()"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=WITHIN)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")

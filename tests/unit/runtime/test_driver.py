@@ -174,13 +174,14 @@ async def test_a_store_that_is_away_is_waited_for(bench: Bench, caplog: pytest.L
     async def fault(commit: Commit, write: Callable[[], Any]) -> Any:
         if away:
             away.pop()
-            raise StoreUnavailable("the disk is full")
+            raise StoreUnavailable("the disk is full", fix="Make room.")
         return await write()
 
     bench.store.fault = fault
     await bench.drive(run)
     assert await bench.status() is RunStatus.COMPLETED
-    assert "waits for the store: the disk is full" in caplog.text
+    # Told once, with what to do, however often it is tried.
+    assert caplog.text.count("waits for the store: the disk is full. Make room.") == 1
     assert names(await bench.journal()) == bench.feed.shown
 
 

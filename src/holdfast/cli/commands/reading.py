@@ -76,7 +76,7 @@ async def _show(args: Namespace, out: Output) -> int:
         if run.status is RunStatus.COMPLETED:
             out.say()
             out.say(("result", "bold"))
-            out.say(pretty(result))
+            out.text(pretty(result))
         elif run.error is not None:
             _show_error(out, run, args.url)
     return DONE
@@ -158,7 +158,7 @@ async def _result(args: Namespace, out: Output) -> int:
         if out.json:
             out.document(value)
         else:
-            out.say(pretty(value))
+            out.text(pretty(value))
     return DONE
 
 
