@@ -17,7 +17,10 @@ from holdfast.model.ids import Instant, StepId, step_id
 
 
 class OpenStep(msgspec.Struct, gc=False):
-    """A step as the ledger knows it: `due` is when its attempt may start (0: at once), `since` when that was said."""
+    """A step as the ledger knows it: `due` is when its attempt may start (0: at once), `since` when that was said.
+
+    `begun` is when it was scheduled, or reopened.
+    """
 
     step: StepId
     name: str
@@ -26,6 +29,7 @@ class OpenStep(msgspec.Struct, gc=False):
     failures: int = 0
     due: Instant = 0
     since: Instant = 0
+    begun: Instant = 0
     suspended: bool = False
     cancelling: bool = False
     failed: bool = False
@@ -159,7 +163,12 @@ def _scheduled(ledger: Ledger, fact: facts.StepScheduled) -> None:
             ledger._answer(fact.parent, fact.name, early.pop(0))  # noqa: SLF001
             return
     ledger.open[fact.step] = OpenStep(
-        fact.step, fact.name, fact.kind, due=fact.due, since=fact.at, parent=fact.parent, data=fact.data
+        *(fact.step, fact.name, fact.kind),
+        due=fact.due,
+        since=fact.at,
+        begun=fact.at,
+        parent=fact.parent,
+        data=fact.data,
     )
 
 
@@ -261,6 +270,7 @@ def _resumed(ledger: Ledger, fact: facts.RunResumed) -> None:
         step = ledger.unresolved.pop(name, None)
         if step is not None:
             step.attempt, step.failures, step.due, step.since = attempt, 0, 0, fact.at
+            step.begun = fact.at
             step.cancelling = step.suspended = step.failed = False
             ledger.open[name] = step
 
@@ -269,7 +279,7 @@ def _forked(ledger: Ledger, fact: facts.RunForked) -> None:
     """Begin anew from here: what had not ended well counts as never started, and nothing waits."""
     steps = [*ledger.open.values(), *ledger.unresolved.values()]
     ledger.open = {
-        step.step: OpenStep(step.step, step.name, step.kind, since=fact.at, data=step.data)
+        step.step: OpenStep(step.step, step.name, step.kind, since=fact.at, begun=fact.at, data=step.data)
         for step in steps
         if not step.parent
     }

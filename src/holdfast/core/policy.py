@@ -18,6 +18,7 @@ from holdfast.core.limits import Bulkhead, RateLimit
 from holdfast.core.retries import RetryPolicy
 from holdfast.errors import DefinitionError
 from holdfast.model.checks import DURATION, LIMIT, Kind, instance_of, setting, whole
+from holdfast.model.ids import seconds
 
 
 class _Nothing:
@@ -132,7 +133,11 @@ def policy_of(
     for name, value in parts.items():
         if name in _KINDS:
             setting(where, name, value, _KINDS[name])
-    return dataclasses.replace(policy, **parts) if parts else policy
+    policy = dataclasses.replace(policy, **parts)
+    if policy.total_timeout is not None and policy.retry is not None:
+        elapsed = min(map(seconds, filter(None, (policy.retry.max_elapsed, policy.total_timeout))))
+        policy = dataclasses.replace(policy, retry=dataclasses.replace(policy.retry, max_elapsed=elapsed))
+    return policy
 
 
 _NOTHING: Final = Policy()

@@ -111,7 +111,7 @@ class Workflow(Protocol):
         """
 
 
-FOLDS: Final = 5
+FOLDS: Final = 6
 """The form of stored folds; raise it when a progress is encoded differently, and older folds are passed over."""
 
 

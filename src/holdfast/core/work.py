@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
 
 from holdfast.core.context import StepContext
+from holdfast.core.policy import Policy
 from holdfast.core.retries import RetryPolicy
 from holdfast.model.facts import NOTHING
 from holdfast.model.profile import StageProfile
@@ -63,6 +64,10 @@ class Work(Protocol):
         """Seconds after which an attempt that gives no sign of life has failed."""
 
     @property
+    def policy(self) -> Policy | None:
+        """What guards an attempt beyond tries and timeout; None: nothing does."""
+
+    @property
     def profile(self) -> StageProfile | None:
         """What the code says of the stage's agent, prompt and options."""
 
@@ -79,3 +84,10 @@ class Work(Protocol):
 
     def accept(self, value: Any, context: StepContext) -> Outcome:
         """Return what the attempt gives; raises PayloadRejected, which fails the attempt, naming step and key."""
+
+
+class Guarded(Work, Protocol):
+    """The work of a step with a policy that falls back."""
+
+    def instead(self, error: BaseException, context: StepContext) -> Callable[[], Any]:
+        """Return what gives the stand-in for what the user's code would have returned."""

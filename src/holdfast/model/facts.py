@@ -132,11 +132,13 @@ class StepCompleted(Fact, frozen=True):
     """The step ended well. `data` is what the user's code returned, `gone` the keys it removed.
 
     `secrets` are the names of all secrets that the run knows from here on, when the step changed them.
+    `error` is what the last try came to, when `data` stands in for its result.
     """
 
     step: StepId
     attempt: int
     started: Instant = 0
+    error: ErrorInfo | None = None
     gone: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
     data: msgspec.Raw = NOTHING

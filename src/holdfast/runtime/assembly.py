@@ -25,6 +25,8 @@ from holdfast.runtime.committer import Committer
 from holdfast.runtime.driver import Driver
 from holdfast.runtime.executor import Executor
 from holdfast.runtime.feed import Feed
+from holdfast.runtime.guards.calls import local_gates, share, unshare
+from holdfast.runtime.guards.gates import Gates
 from holdfast.runtime.held import Held
 from holdfast.runtime.host import Host
 from holdfast.runtime.listed import Listed
@@ -64,8 +66,9 @@ class Assembly:
         self._store = store
         self._services = services
         self._streams = Streams(store, self.feed)
+        self.gates = Gates(store, now=clock.now, draw=clock.draw, holder=worker_id, local=local_gates())
         self._executor = Executor(
-            clock, concurrency, ASYNC_LIMIT, self._streams, host.threads("holdfast-step")
+            clock, concurrency, ASYNC_LIMIT, self._streams, host.threads("holdfast-step"), self.gates
         )
         self._committer = Committer(store, self.feed, clock, worker_id)
         self._driver = Driver(self._committer, self._executor, clock, services, cancel_grace)
@@ -93,6 +96,7 @@ class Assembly:
 
     async def open(self) -> None:
         """Start what runs by itself."""
+        share(self.gates)
         self.observers.start()
         self._follow()
         if self.worker is not None:
@@ -109,6 +113,8 @@ class Assembly:
             await self.worker.close(grace)
         await self._pulse.close()
         self._executor.close()
+        unshare(self.gates)
+        await self.gates.close()
         await self._streams.close()
         await asyncio.gather(self.observers.close(min(grace, 5)), self.checkpoints.close(min(grace, 5)))
         self.feed.nudge()

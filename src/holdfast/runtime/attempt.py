@@ -9,31 +9,34 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
 import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
 from holdfast.core.context import StepContext, Suspended, current
 from holdfast.core.kept_errors import error_info
 from holdfast.core.ledger import OpenStep
-from holdfast.core.retries import wait_before_retry
 from holdfast.core.work import Blobs, Outcome, Work
+from holdfast.errors import HoldfastError
 from holdfast.model import facts
 from holdfast.model.ids import Instant, RunId, microseconds
 from holdfast.model.profile import StageProfile, settings_of
 from holdfast.model.secrets import Secrets
+from holdfast.runtime import ends
 from holdfast.runtime.asking import Asking
+from holdfast.runtime.calling import post, tell
+from holdfast.runtime.guards.attempts import fall_back, hedge, left_of, refuse_when_hedged, wait_after
 from holdfast.runtime.reports import Reports, Silence
 from holdfast.store.rows import Chunk
 
 if TYPE_CHECKING:
+    from holdfast.runtime.clock import Clock
     from holdfast.runtime.executor import Executor
-    from holdfast.runtime.guards.gates import Gates
+    from holdfast.runtime.guards.gates import Gates, Passage
 
 logger: Final = logging.getLogger("holdfast")
 
@@ -51,6 +54,7 @@ class Attempt:
         "_deliver",
         "_ended",
         "_executor",
+        "_fallen",
         "_pinned",
         "_record",
         "_reports",
@@ -64,12 +68,15 @@ class Attempt:
         "error",
         "heartbeat",
         "learned",
+        "passage",
+        "placed",
         "run",
         "secrets",
         "services",
         "step",
         "told",
         "work",
+        "workflow",
     )
 
     def __init__(
@@ -85,6 +92,7 @@ class Attempt:
         blobs: Blobs,
         deliver: Deliver,
         record: Record,
+        workflow: str = "",
     ) -> None:
         """Prepare the attempt. On the loop `deliver` gets its progress and its one end, `record` its finished calls."""
         self.run = run
@@ -95,7 +103,13 @@ class Attempt:
         self.services = services
         self.secrets: Mapping[str, str] = secrets
         self._pinned = pinned
+        self.workflow = workflow
         self.told = False
+        self.placed = False
+        """True while the executor counts it among those that run."""
+        self.passage: Passage | None = None
+        """What let it through its guards; to be told of its end."""
+        self._fallen = False
         self.error: BaseException | None = None
         self.learned: Secrets | None = None
         self._executor = executor
@@ -128,6 +142,16 @@ class Attempt:
         return self._executor.gates
 
     @property
+    def clock(self) -> Clock:
+        """The store's time, and chance."""
+        return self._executor.clock
+
+    @property
+    def began(self) -> Instant:
+        """When it left the queue; 0 before."""
+        return self._started
+
+    @property
     def started(self) -> bool:
         """Tell whether the attempt left the queue."""
         return self._started > 0
@@ -139,6 +163,14 @@ class Attempt:
 
     # --- running
 
+    def enter(self, passage: Passage) -> None:
+        """Begin, unless it came to its end while its guards kept it waiting."""
+        if self._ended:
+            passage.close(None, known=False)
+        else:
+            self.passage = passage
+            self.start()
+
     def start(self) -> None:
         """Begin."""
         executor, work = self._executor, self.work
@@ -147,8 +179,9 @@ class Attempt:
             self._task = executor.task(self._run_async(), name=self.step.step)
         else:
             executor.threads.run(self._run_in_thread)
-        if work.timeout is not None:
-            self._timer = executor.loop.call_later(work.timeout, self._time_out)
+        limit = work.timeout if work.policy is None else left_of(self)
+        if limit is not None:
+            self._timer = executor.loop.call_later(limit, self._time_out, limit)
         if work.heartbeat_timeout is not None:
             self._silence = Silence(executor.loop, work.heartbeat_timeout, self._fell_silent)
 
@@ -168,8 +201,11 @@ class Attempt:
         context = StepContext(self)
         current.set(context)
         try:
-            value = await self.work.call(context)
-            outcome = self.work.accept(value, context)
+            policy = self.work.policy
+            if policy is None or policy.hedge is None:
+                outcome = self.work.accept(await self.work.call(context), context)
+            else:
+                outcome = await hedge(self.work, policy.hedge, context)
         except BaseException as error:  # noqa: BLE001 - also SystemExit and cancellation: all end as facts
             self._raised(error)
         else:
@@ -186,9 +222,9 @@ class Attempt:
                 return
             outcome = self.work.accept(value, context)
         except BaseException as error:  # noqa: BLE001
-            _post(loop, self._raised, error)
+            post(loop, self._raised, error)
         else:
-            _post(loop, self._returned, outcome)
+            post(loop, self._returned, outcome)
 
     def _await(self, value: Any) -> None:
         """Go on with what a plain function returned when that must be awaited."""
@@ -210,76 +246,84 @@ class Attempt:
     # --- ending
 
     def _returned(self, outcome: Outcome) -> None:
+        if not (self._ended or self._fallen):
+            self.complete(outcome)
+
+    def complete(self, outcome: Outcome, instead_of: facts.ErrorInfo | None = None) -> None:
+        """End the attempt well; the outcome may stand `instead_of` what it would have given."""
         if self._ended:
             return
         if outcome.blobs:
             self.blobs.add(outcome.blobs)
         self.learned = outcome.secrets
-        step = self.step
-        self._end(
-            facts.StepCompleted(
-                at=self._executor.clock.now(),
-                step=step.step,
-                attempt=step.attempt,
-                started=self._started,
-                gone=outcome.gone,
-                secrets=() if outcome.secrets is None else outcome.secrets.names,
-                data=outcome.data,
-            )
-        )
+        self._end(ends.completed(self, outcome, instead_of))
 
     def _raised(self, error: BaseException) -> None:
-        if self._ended:
+        if self._ended or self._fallen:
             return
         if isinstance(error, Suspended):
             self.blobs.add(error.large)
-            self._suspend(error)
+            self._end(ends.cancelled(self) if self._cancelling else ends.suspended(self, error))
             return
         self.error = error
         if self._cancelling and isinstance(error, asyncio.CancelledError):
-            self._end(self._cancelled())
+            self._end(ends.cancelled(self))
             return
-        self._fail(error, error_info(error, self.step, self._scrub))
-
-    def _suspend(self, asked: Suspended) -> None:
-        if self._cancelling:
-            self._end(self._cancelled())
-            return
-        self._end(
-            facts.StepSuspended(
-                at=self._executor.clock.now(),
-                step=self.step.step,
-                attempt=self.step.attempt,
-                name=asked.name,
-                due=asked.due,
-                started=self._started,
-                data=asked.payload,
-            )
-        )
+        self._fail(error, error_info(error, self.step, self.scrub))
 
     def _fail(self, error: BaseException, info: facts.ErrorInfo) -> None:
-        now, step = self._executor.clock.now(), self.step
-        wait = None
-        if not self._cancelling:
-            wait = wait_before_retry(self.work.retry, step.failures + 1, error, self._executor.clock.draw())
+        wait = None if self._cancelling else wait_after(self, error)
         if wait is None:
-            fact: facts.Fact = facts.StepFailed(
-                at=now, step=step.step, attempt=step.attempt, started=self._started, error=info
-            )
-        else:
-            fact = facts.StepRetried(
-                at=now,
-                step=step.step,
-                attempt=step.attempt + 1,
-                reason="failed",
-                due=now + wait,
-                started=self._started,
-                error=info,
-            )
-        self._end(fact)
+            policy = self.work.policy
+            falls = policy is not None and policy.falls_back and isinstance(error, Exception)
+            if falls and not self._cancelling:
+                self._fall_back(cast("Exception", error), info)
+            else:
+                self.fail(info)
+            return
+        self._end(ends.retried(self, wait, "failed", info))
 
-    def _time_out(self) -> None:
-        self._overdue("step_timed_out", f"took longer than {self.work.timeout:g} s")
+    def fail(self, info: facts.ErrorInfo) -> None:
+        """End the attempt, and with it the step, for good."""
+        if not self._ended:
+            self._end(ends.failed(self, info))
+
+    def _fall_back(self, error: Exception, info: facts.ErrorInfo) -> None:
+        """Have something stand in for the result; what the attempt itself still does counts no more."""
+        self._fallen = True
+        self._clear()
+        self._leave_guards(known=True)
+        self._task = self._executor.task(
+            fall_back(self, error, info, self._executor.threads), name=self.step.step
+        )
+
+    def refuse(self, error: Exception, wait: int | None) -> None:
+        """End an attempt that never began: it is tried again after `wait` microseconds, and no try is lost.
+
+        Without a wait the refusal is a failure of the attempt; where something stands in for results, it does so.
+        """
+        if self._ended or self._cancelling:
+            return
+        policy = self.work.policy
+        self._started = self.clock.now()
+        if wait is None or (policy is not None and policy.falls_back):
+            self.error = error
+            info = error_info(error, self.step, self.scrub)
+            if wait is None:
+                self._fail(error, info)
+            else:
+                self._fall_back(error, info)
+            return
+        reason = error.code if isinstance(error, HoldfastError) else "refused"
+        self._end(ends.retried(self, max(1, wait), reason, None))
+
+    def _leave_guards(self, *, known: bool) -> None:
+        passage, self.passage = self.passage, None
+        if passage is not None:
+            passage.close(self.error, known=known)
+
+    def _time_out(self, limit: float) -> None:
+        self._overdue("step_timed_out", f"took longer than {limit:g} s")
 
     def _fell_silent(self) -> None:
         text = f"gave no sign of life for {self.work.heartbeat_timeout:g} s"
@@ -291,16 +335,8 @@ class Attempt:
         self.told = True
         error = TimeoutError(f"attempt {self.step.attempt} {what}")
         self.error = error
-        info = facts.ErrorInfo(
-            code=code,
-            message=str(error),
-            type="TimeoutError",
-            step=self.step.step,
-            name=self.step.name,
-            attempt=self.step.attempt,
-        )
-        self._fail(error, info)
         self._stop()
+        self._fail(error, ends.overdue(self, code, error))
 
     def cancel(self, grace: float) -> None:
         """Ask the attempt to end as cancelled; after `grace` seconds it is abandoned."""
@@ -310,7 +346,7 @@ class Attempt:
         self._stop()
         self._clear()
         if not self.started:
-            self._end(self._cancelled())
+            self._end(ends.cancelled(self))
             return
         self._timer = self._executor.loop.call_later(grace, self._abandon)
 
@@ -320,6 +356,7 @@ class Attempt:
             self._ended = True
             self._clear()
             self._stop()
+            self._leave_guards(known=False)
             self._executor.leave(self)
 
     def _stop(self) -> None:
@@ -327,16 +364,15 @@ class Attempt:
         if self._task is not None and not self._task.done():
             self._task.cancel()
 
+    def stopped(self) -> None:
+        """Take note that what stood in for the result was cancelled."""
+        if not self._ended and self._cancelling:
+            self._end(ends.cancelled(self))
+
     def _abandon(self) -> None:
         if not self._ended:
             logger.warning("step %s did not stop when it was cancelled; it is abandoned", self.step.step)
-            self._end(self._cancelled())
-
-    def _cancelled(self) -> facts.StepCancelled:
-        step = self.step
-        return facts.StepCancelled(
-            at=self._executor.clock.now(), step=step.step, attempt=step.attempt, started=self._started
-        )
+            self._end(ends.cancelled(self))
 
     def _end(self, fact: facts.Fact) -> None:
         if self._reports is not None and type(fact) is not facts.StepCompleted:
@@ -347,6 +383,8 @@ class Attempt:
         self._clear()
         if not self.told:
             self._task = None  # it holds the context that holds this attempt: a cycle for each step
+        if self.passage is not None:
+            self._leave_guards(known=type(fact) in ends.KNOWN)
         self._executor.leave(self)
         self._deliver(self, fact)
 
@@ -372,6 +410,7 @@ class Attempt:
         return self._questions().call(fn, args, kwargs)
 
     def _questions(self) -> Asking:
+        refuse_when_hedged(self)
         if self._asking is None:
             self._asking = Asking(self, self._executor)
         return self._asking
@@ -383,7 +422,7 @@ class Attempt:
         kept: concurrent.futures.Future[None],
     ) -> None:
         """Have a finished call recorded, from any thread."""
-        _tell(self._executor.loop, self._record_here, ended, large, kept)
+        tell(self._executor.loop, self._record_here, ended, large, kept)
 
     def _record_here(
         self,
@@ -407,13 +446,13 @@ class Attempt:
     def report(self, percent: float, message: str) -> None:
         """Take a report of progress, from any thread."""
         self._heard()
-        _tell(self._executor.loop, self._keep_progress, percent, message)
+        tell(self._executor.loop, self._keep_progress, percent, message)
 
     def beat(self, details: msgspec.Raw | None) -> None:
         """Take a sign of life, from any thread, with what the next attempt shall know."""
         self._heard()
         if details is not None:
-            _tell(self._executor.loop, self._keep_details, details)
+            tell(self._executor.loop, self._keep_details, details)
 
     def _heard(self) -> None:
         silence = self._silence
@@ -423,7 +462,7 @@ class Attempt:
     def stream(self, chunk: msgspec.Raw) -> None:
         """Take a chunk for readers, from any thread."""
         self._heard()
-        _tell(self._executor.loop, self._keep_chunk, chunk)
+        tell(self._executor.loop, self._keep_chunk, chunk)
 
     def _keep_chunk(self, chunk: msgspec.Raw) -> None:
         if self._ended:
@@ -437,7 +476,7 @@ class Attempt:
 
     def _keep_progress(self, percent: float, message: str) -> None:
         if not self._ended:
-            self._reporting().progress(percent, facts.readable(self._scrub(message)))
+            self._reporting().progress(percent, facts.readable(self.scrub(message)))
 
     def _keep_details(self, details: msgspec.Raw) -> None:
         if not self._ended:
@@ -453,23 +492,6 @@ class Attempt:
         if not self._ended:
             self._deliver(self, fact)
 
-    def _scrub(self, text: str) -> str:
+    def scrub(self, text: str) -> str:
+        """Return a text without the run's secrets."""
         return self.secrets.scrub(text) if isinstance(self.secrets, Secrets) else text
-
-
-def _tell(loop: asyncio.AbstractEventLoop, fn: Callable[..., None], *arguments: Any) -> None:
-    """Call `fn` on the loop, from any thread; there at once, lest the attempt ends before."""
-    try:
-        here = asyncio.get_running_loop() is loop
-    except RuntimeError:
-        here = False
-    if here:
-        fn(*arguments)
-    else:
-        _post(loop, fn, *arguments)
-
-
-def _post(loop: asyncio.AbstractEventLoop, fn: Callable[..., None], *arguments: Any) -> None:
-    """Call `fn` on the loop, from any thread. A loop that is closed no longer cares."""
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(fn, *arguments)

@@ -53,3 +53,21 @@ def is_own(error: BaseException) -> bool:
         return True
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling() > 0)
+
+
+def tell(loop: asyncio.AbstractEventLoop, fn: Callable[..., None], *arguments: Any) -> None:
+    """Call `fn` on the loop, from any thread; there at once, lest the attempt ends before."""
+    try:
+        here = asyncio.get_running_loop() is loop
+    except RuntimeError:
+        here = False
+    if here:
+        fn(*arguments)
+    else:
+        post(loop, fn, *arguments)
+
+
+def post(loop: asyncio.AbstractEventLoop, fn: Callable[..., None], *arguments: Any) -> None:
+    """Call `fn` on the loop, from any thread. A loop that is closed no longer cares."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(fn, *arguments)

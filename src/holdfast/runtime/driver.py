@@ -265,6 +265,7 @@ class Driver:
             *(self._executor, run.id, ledger.open[step], work),
             services=self.services,
             pinned=ledger.profile,
+            workflow=run.holding.workflow,
             secrets=run.secrets,
             blobs=run.blobs,
             deliver=deliver,

@@ -8,6 +8,7 @@ from functools import partial
 
 from holdfast.runtime.attempt import Attempt
 from holdfast.runtime.clock import Clock
+from holdfast.runtime.guards.attempts import begin
 from holdfast.runtime.guards.gates import Gates
 from holdfast.runtime.streaming import Streams
 from holdfast.runtime.threads import Threads
@@ -34,6 +35,7 @@ class Executor:
         self.streams = streams
         self.gates = gates
         self.threads = threads or Threads("holdfast-step")
+        self._entering: set[asyncio.Task[None]] = set()
         self._limits = {True: async_limit, False: thread_limit}
         self._counts = {True: 0, False: 0}
         self._queues: dict[bool, deque[Attempt]] = {True: deque(), False: deque()}
@@ -43,13 +45,13 @@ class Executor:
         kind = attempt.work.is_async
         if self._counts[kind] < self._limits[kind]:
             self._counts[kind] += 1
-            attempt.start()
+            self._begin(attempt)
         else:
             self._queues[kind].append(attempt)
 
     def leave(self, attempt: Attempt) -> None:
         """Give the attempt's place to the next in the queue."""
-        if not attempt.started or attempt.work.inline:
+        if not attempt.placed:
             return
         kind = attempt.work.is_async
         queue = self._queues[kind]
@@ -58,8 +60,15 @@ class Executor:
             following = queue.popleft()
             if not following.ended:
                 self._counts[kind] += 1
-                following.start()
+                self._begin(following)
                 return
+
+    def _begin(self, attempt: Attempt) -> None:
+        attempt.placed = True
+        if attempt.work.policy is None or self.gates is None:
+            attempt.start()
+        else:
+            begin(attempt, self.gates, self._entering)
 
     def close(self) -> None:
         """End idle threads."""

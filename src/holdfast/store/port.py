@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 from holdfast.model.commit import Commit, Committed, Conflict
 from holdfast.model.ids import Instant, RunId, WorkerId
 from holdfast.model.run import RunRow
+from holdfast.store.beside import Beside
 from holdfast.store.rows import (
     Chunk,
     ChunkRow,
@@ -29,7 +30,7 @@ from holdfast.store.rows import (
 )
 
 
-class Store(Protocol):
+class Store(Beside, Protocol):
     """A database that keeps runs."""
 
     url: str
@@ -168,12 +169,6 @@ class Store(Protocol):
 
         Refused, with the status found, while the run or one of its descendants has not ended.
         """
-
-    async def save_profile(self, workflow: str, name: str, body: bytes | None) -> None:
-        """Keep a workflow's profile, JSON, in place of one of that name; forget that one for None."""
-
-    async def profiles(self, workflow: str) -> Mapping[str, bytes]:
-        """Return a workflow's profiles by name, in order."""
 
     async def wait(self, timeout: float) -> bool:
         """Return True soon after another process may have written, False after `timeout` seconds."""

@@ -28,6 +28,7 @@ from holdfast.store.rows import (
     Delivery,
     InboxRow,
     JournalRow,
+    LimitRow,
     RunQuery,
     Stored,
     WorkerRow,
@@ -409,6 +410,14 @@ class FaultyStore:
     async def save_profile(self, workflow: str, name: str, body: bytes | None) -> None:
         """As the port says."""
         await self._write(lambda: self._inner.save_profile(workflow, name, body))
+
+    async def limit(self, name: str) -> LimitRow | None:
+        """Return a row that processes change together."""
+        return await self._read(lambda: self._inner.limit(name))
+
+    async def set_limit(self, name: str, version: int, body: bytes) -> bool:
+        """Write such a row."""
+        return await self._write(lambda: self._inner.set_limit(name, version, body))
 
     async def profiles(self, workflow: str) -> Mapping[str, bytes]:
         """As the port says."""

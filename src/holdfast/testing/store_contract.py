@@ -13,6 +13,7 @@ from holdfast.testing.store_cases import SetClock
 from holdfast.testing.store_chunks import ChunkContract
 from holdfast.testing.store_commits import CommitContract, JournalContract
 from holdfast.testing.store_jobs import ArrivalContract, JobContract
+from holdfast.testing.store_limits import LimitContract
 from holdfast.testing.store_reads import DeletionContract, LifeContract, ListContract, ViewContract
 
 
@@ -21,6 +22,7 @@ class StoreContract(
     CommitContract,
     JournalContract,
     ChunkContract,
+    LimitContract,
     ArrivalContract,
     JobContract,
     ListContract,

@@ -13,6 +13,7 @@ import pytest
 from holdfast.core.context import StepContext, step_context
 from holdfast.core.kept_errors import MESSAGE_LIMIT
 from holdfast.core.ledger import OpenStep
+from holdfast.core.policy import Policy
 from holdfast.core.retries import RetryPolicy
 from holdfast.core.work import Blobs, Outcome
 from holdfast.model import facts
@@ -36,6 +37,7 @@ class Work:
     inline = False
     heartbeat_timeout: float | None = None
     profile: StageProfile | None = None
+    policy: Policy | None = None
 
     def __init__(
         self,

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property, lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 import msgspec
 
 from holdfast.core.checkpoints import Checkpointing, CheckpointStore, check_store
 from holdfast.core.embedding import embedded
+from holdfast.core.policy import PolicyOptions
 from holdfast.core.program import END, START
 from holdfast.core.retries import RetryPolicy
 from holdfast.errors import DefinitionError
@@ -108,19 +109,22 @@ class StateGraph:
         heartbeat_timeout: float | timedelta | None = None,
         defer: bool = False,
         profile: StageProfile | None = None,
+        **guards: Unpack[PolicyOptions],
     ) -> StateGraph:
         """Add a node: a plain or async function of `(state)` or `(state, step)`.
 
         It returns a new State, a mapping of changed keys, or None. `timeout` bounds one attempt;
         one that calls neither `step.heartbeat` nor `step.progress` for `heartbeat_timeout` has failed. A node with
         `defer` waits until no other node is wanted, and runs once, however often it was reached until then.
-        `profile` is what `step.profile` says where the run's profile says nothing.
+        `profile` is what `step.profile` says where the run's profile says nothing. `policy`, or its parts `breaker`,
+        `rate_limit`, `bulkhead`, `hedge`, `fallback` and `total_timeout`, guard each attempt, across all processes.
         """
         _check_name(setting("add_node", "name", name, WORDS))
         if name in self.nodes:
             raise DefinitionError(f"node {name!r} is there already", fix="Give each node a name of its own.")
+        order = len(self.nodes)
         self.nodes[name] = Node(
-            name, fn, len(self.nodes), retry, timeout, heartbeat_timeout, defer=defer, profile=profile
+            *(name, fn, order, retry, timeout, heartbeat_timeout), defer=defer, profile=profile, guards=guards
         )
         return self
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.core.context import StepContext
+from holdfast.core.policy import policy_of, stand_in
 from holdfast.core.retries import RetryPolicy
 from holdfast.core.work import Outcome
 from holdfast.errors import DefinitionError, PayloadRejected
@@ -25,6 +26,7 @@ from holdfast.model.values import decode, encode_map, pack
 
 _RETRY: Final = instance_of(RetryPolicy, expected="a RetryPolicy").or_none()
 _LIMIT: Final = LIMIT.or_none()
+_UNGUARDED: Final[Mapping[str, Any]] = {}
 _PROFILE: Final = instance_of(StageProfile, expected="a StageProfile").or_none()
 
 
@@ -38,6 +40,7 @@ class Node:
         "is_async",
         "name",
         "order",
+        "policy",
         "profile",
         "retry",
         "takes_step",
@@ -56,6 +59,7 @@ class Node:
         *,
         defer: bool = False,
         profile: StageProfile | None = None,
+        guards: Mapping[str, Any] = _UNGUARDED,
     ) -> None:
         """Read the function's signature once; refuse what cannot be a node."""
         if not callable(fn):
@@ -69,10 +73,17 @@ class Node:
         self.profile = setting(self.where, "profile", profile, _PROFILE)
         self.fn = fn
         self.order = order
-        self.retry = retry
-        self.timeout = None if timeout is None else seconds(timeout)
+        policy = policy_of(self.where, retry, timeout, guards)
+        self.retry = policy.retry
+        self.timeout = None if policy.timeout is None else seconds(policy.timeout)
         self.heartbeat_timeout = None if heartbeat_timeout is None else seconds(heartbeat_timeout)
         self.is_async, self.takes_step = _shape(name, fn)
+        self.policy = None if policy.is_plain else policy
+        if policy.hedge is not None and not self.is_async:
+            raise DefinitionError(
+                f"{self.where}: hedge={policy.hedge} is not allowed for a plain function",
+                fix="Only what can be cancelled is made twice: give an async function.",
+            )
 
 
 def _shape(name: str, fn: Callable[..., Any]) -> tuple[bool, bool]:
@@ -117,6 +128,7 @@ class NodeWork:
         "heartbeat_timeout",
         "is_async",
         "name",
+        "policy",
         "profile",
         "retry",
         "timeout",
@@ -141,6 +153,7 @@ class NodeWork:
         self._schema = schema
         self._state: State | None = None
         self.name = node.name
+        self.policy = node.policy
         self.profile = node.profile
         self.retry = node.retry
         self.timeout = node.timeout
@@ -149,16 +162,25 @@ class NodeWork:
 
     def call(self, context: StepContext) -> Any:
         """Call the node with its state."""
-        node = self._node
+        node, state = self._node, self._view(context)
+        return node.fn(state, context) if node.takes_step else node.fn(state)
+
+    def instead(self, error: BaseException, context: StepContext) -> Callable[[], Any]:
+        """Return what gives the stand-in for what the node would have returned, of the same state."""
+        policy = self._node.policy
+        assert policy is not None  # noqa: S101 - without a policy nothing falls back
+        return stand_in(policy.fallback, error, (self._view(context), context), {})
+
+    def _view(self, context: StepContext) -> State:
         state = self._state = State.view(
             self._base,
             blobs=self._blobs,
             secrets=context.secrets,
             run_id=context.run_id,
-            checkpoint_node=node.name,
+            checkpoint_node=self._node.name,
             watch=self._watch,
         )
-        return node.fn(state, context) if node.takes_step else node.fn(state)
+        return state
 
     def accept(self, value: Any, context: StepContext) -> Outcome:
         """Return the changed keys, encoded; refuses values that are no state, cannot be stored or hold a secret."""

@@ -15,6 +15,7 @@ import msgspec
 
 from holdfast.core.context import StepContext
 from holdfast.core.ledger import Ledger, OpenStep
+from holdfast.core.policy import Policy
 from holdfast.core.program import END, START
 from holdfast.core.retries import RetryPolicy
 from holdfast.core.work import Blobs, Outcome, Work
@@ -406,6 +407,7 @@ class StartWork:
     timeout: float | None = None
     heartbeat_timeout: float | None = None
     profile: StageProfile | None = None
+    policy: Policy | None = None
     is_async = False
     inline = True
 

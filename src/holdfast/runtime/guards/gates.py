@@ -55,6 +55,7 @@ class Passage:
 
     def close(self, error: BaseException | None, *, known: bool = True) -> None:
         """Tell what the call came to; `known` is False when it neither returned nor raised."""
+        known = known and (error is None or isinstance(error, Exception))
         if self._bulkhead is not None:
             self._bulkhead.leave()
         if self._breaker is not None and self._ticket is not None:

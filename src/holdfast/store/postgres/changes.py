@@ -123,6 +123,13 @@ def save_profile(workflow: str, name: str, body: bytes | None) -> Statement:
     return _statement("profile_upsert", text(workflow), text(name), blob(body))
 
 
+def set_limit(name: str, version: int, body: bytes) -> Statement:
+    """Write a row that nobody else wrote; it comes back when it was written."""
+    if version:
+        return _statement("limit_update", text(name), text(body.decode()), number(version))
+    return _statement("limit_insert", text(name), text(body.decode()))
+
+
 def reclaim(workers: Sequence[WorkerId], reason: Literal["died", "expired"], at: Instant | None) -> Statement:
     """Free the jobs of dead workers and shut these out: one that comes back can neither renew nor commit."""
     return _statement("reclaim", texts(workers), number(int(reason == "expired")), number(at))

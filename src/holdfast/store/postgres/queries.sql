@@ -98,6 +98,17 @@ DELETE FROM holdfast.profiles WHERE workflow = $1 AND name = $2
 -- profile_select: a workflow's profiles
 SELECT name, body FROM holdfast.profiles WHERE workflow = $1 ORDER BY name
 
+-- limit_select: a row that processes change together
+SELECT version, convert_to(body::text, 'UTF8') FROM holdfast.limits WHERE name = $1
+
+-- limit_insert: such a row, when there is none
+INSERT INTO holdfast.limits (name, version, body) VALUES ($1, 1, $2::text::json)
+ON CONFLICT (name) DO NOTHING RETURNING version
+
+-- limit_update: such a row, when nobody wrote it since
+UPDATE holdfast.limits SET version = version + 1, body = $2::text::json WHERE name = $1 AND version = $3
+RETURNING version
+
 -- worker_select: all workers
 SELECT id, host, boot, namespace, pid, lock, queues, workflows, version, started_at, leased_until, stopped_at
 FROM holdfast.workers ORDER BY started_at, id

@@ -20,7 +20,7 @@ from holdfast.store.postgres.link import Statement
 from holdfast.store.postgres.queries import SQL
 from holdfast.store.postgres.together import Together
 from holdfast.store.postgres.wire import Value, number, numbers, rows, text, texts
-from holdfast.store.rows import ChunkRow, Fold, InboxRow, JournalRow, RunQuery, Stored, WorkerRow
+from holdfast.store.rows import ChunkRow, Fold, InboxRow, JournalRow, LimitRow, RunQuery, Stored, WorkerRow
 
 T = TypeVar("T")
 
@@ -161,6 +161,11 @@ class Reader:
     async def profiles(self, workflow: str) -> dict[str, bytes]:
         """Return a workflow's profiles by name."""
         return dict(await self._rows("profile_select", text(workflow)))
+
+    async def limit(self, name: str) -> LimitRow | None:
+        """Return a row that processes change together."""
+        found = await self._rows("limit_select", text(name))
+        return LimitRow(*found[0]) if found else None
 
     async def runs(self, query: RunQuery) -> list[RunRow]:
         """Return the runs that match, in order; all statuses in one statement, so that no run is missed or twice."""

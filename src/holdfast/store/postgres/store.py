@@ -35,6 +35,7 @@ from holdfast.store.rows import (
     Delivery,
     InboxRow,
     JournalRow,
+    LimitRow,
     RunQuery,
     Stored,
     StoreStats,
@@ -241,6 +242,15 @@ class PostgresStore:
     async def profiles(self, workflow: str) -> Mapping[str, bytes]:
         """Return a workflow's profiles."""
         return await self._reader().profiles(workflow)
+
+    async def limit(self, name: str) -> LimitRow | None:
+        """Return a row that processes change together."""
+        return await self._reader().limit(name)
+
+    async def set_limit(self, name: str, version: int, body: bytes) -> bool:
+        """Write such a row, in a transaction of its own: nobody waits for its lock longer than for a moment."""
+        statement = changes.set_limit(name, version, body)
+        return await self._open_writer().submit(statement, lambda result: bool(rows(result)))
 
     async def next_due(self) -> Instant | None:
         """Return the earliest instant that an arrival waits for."""

@@ -150,6 +150,13 @@ def save_profile(database: sqlite3.Connection, workflow: str, name: str, body: b
         database.execute(SQL["profile_upsert"], (workflow, name, body))
 
 
+def set_limit(database: sqlite3.Connection, name: str, version: int, body: bytes) -> bool:
+    """Write a row that nobody else wrote."""
+    if version:
+        return database.execute(SQL["limit_update"], (body, name, version)).rowcount == 1
+    return database.execute(SQL["limit_insert"], (name, body)).rowcount == 1
+
+
 def reclaim(
     database: sqlite3.Connection,
     workers: Sequence[WorkerId],

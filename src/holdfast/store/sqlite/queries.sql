@@ -232,6 +232,15 @@ DELETE FROM profiles WHERE workflow = ? AND name = ?
 -- profile_select: a workflow's profiles
 SELECT name, body FROM profiles WHERE workflow = ? ORDER BY name
 
+-- limit_select: a row that processes change together
+SELECT version, CAST(body AS BLOB) FROM limits WHERE name = ?
+
+-- limit_insert: such a row, when there is none
+INSERT INTO limits (name, version, body) VALUES (?, 1, CAST(? AS TEXT)) ON CONFLICT (name) DO NOTHING
+
+-- limit_update: such a row, when nobody wrote it since
+UPDATE limits SET version = version + 1, body = CAST(? AS TEXT) WHERE name = ? AND version = ?
+
 -- worker_select: all workers
 SELECT id, host, boot, namespace, pid, lock, queues, workflows, version, started_at, leased_until, stopped_at
 FROM workers ORDER BY started_at, id

@@ -13,7 +13,7 @@ from holdfast.model.ids import Instant, RunId, WorkerId
 from holdfast.model.run import RunRow
 from holdfast.store import codec
 from holdfast.store.listing import choose, statuses
-from holdfast.store.rows import ChunkRow, Fold, InboxRow, JournalRow, RunQuery, Stored, WorkerRow
+from holdfast.store.rows import ChunkRow, Fold, InboxRow, JournalRow, LimitRow, RunQuery, Stored, WorkerRow
 from holdfast.store.sqlite.queries import SQL
 
 _ALL: Final = -1
@@ -124,6 +124,12 @@ def next_due(database: sqlite3.Connection) -> Instant | None:
 def read_workers(database: sqlite3.Connection) -> list[WorkerRow]:
     """Return all workers."""
     return [codec.worker_row(row) for row in database.execute(SQL["worker_select"])]
+
+
+def read_limit(database: sqlite3.Connection, name: str) -> LimitRow | None:
+    """Return a row that processes change together."""
+    row = database.execute(SQL["limit_select"], (name,)).fetchone()
+    return None if row is None else LimitRow(*row)
 
 
 def read_profiles(database: sqlite3.Connection, workflow: str) -> dict[str, bytes]:

@@ -24,6 +24,7 @@ from holdfast.store.rows import (
     Delivery,
     InboxRow,
     JournalRow,
+    LimitRow,
     RunQuery,
     Stored,
     StoreStats,
@@ -209,6 +210,14 @@ class SqliteStore:
     async def profiles(self, workflow: str) -> Mapping[str, bytes]:
         """Return a workflow's profiles."""
         return self._read(lambda database: reader.read_profiles(database, workflow))
+
+    async def limit(self, name: str) -> LimitRow | None:
+        """Return a row that processes change together."""
+        return self._read(lambda database: reader.read_limit(database, name))
+
+    async def set_limit(self, name: str, version: int, body: bytes) -> bool:
+        """Write such a row."""
+        return await self._write(lambda database: changes.set_limit(database, name, version, body))
 
     async def next_due(self) -> Instant | None:
         """Return the earliest instant that an arrival waits for."""

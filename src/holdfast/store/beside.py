@@ -1,0 +1,27 @@
+"""The part of the store port that is beside runs: settings of workflows, and rows that processes change together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from holdfast.store.rows import LimitRow
+
+
+class Beside(Protocol):
+    """What a store keeps beside runs. All raise `StoreUnavailable` as the port says."""
+
+    async def save_profile(self, workflow: str, name: str, body: bytes | None) -> None:
+        """Keep a workflow's profile, JSON, in place of one of that name; forget that one for None."""
+
+    async def profiles(self, workflow: str) -> Mapping[str, bytes]:
+        """Return a workflow's profiles by name, in order."""
+
+    async def limit(self, name: str) -> LimitRow | None:
+        """Return a row that processes change together, as it was written last; None when there is none."""
+
+    async def set_limit(self, name: str, version: int, body: bytes) -> bool:
+        """Write such a row, JSON, and raise its version, if it is at `version` still, 0 for none; False if it is not.
+
+        Of all who write at one version, one succeeds.
+        """
