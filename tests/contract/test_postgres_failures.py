@@ -128,8 +128,10 @@ class TestConnections:
             async with open_url(trusting) as store:
                 await opened(store, *(f"r{number}" for number in range(200)))
                 assert len((await store.load("r0")).rows) == 1  # type: ignore[union-attr]
-            error = await refusal(f"{between.url}?sslmode=verify-full&sslrootcert=/nowhere.pem")
-            assert "TLS" in error.message
+            for authority in ("/nowhere.pem", "system"):
+                error = await refusal(f"{between.url}?sslmode=verify-full&sslrootcert={authority}")
+                assert "does not agree on TLS" in error.message
+                assert "sslrootcert" in error.fix
         with pooler(postgres_url) as between:
             assert "TLS" in (await refusal(f"{between.url}?sslmode=require")).message
 
@@ -201,12 +203,12 @@ class TestServer:
         async with open_url(own.url) as store:
             for number in range(20):
                 run = f"forgotten-{number}"
-                await opened(store, run)
-                (first,) = await store.claim("first", [LANE], 1)
+                await opened(store, run, workflow="forgotten")
+                (first,) = await store.claim("first", [("default", "forgotten")], 1)
                 await asyncio.to_thread(own.stop, "immediate")
                 await asyncio.to_thread(own.start)
                 await patiently(store, run)
-                if claimed := await store.claim("second", [LANE], 1):
+                if claimed := await store.claim("second", [("default", "forgotten")], 1):
                     break
             (second,) = claimed
             assert (second.run.id, second.run.epoch) == (first.run.id, first.run.epoch) == (run, 2)
@@ -229,6 +231,35 @@ class TestServer:
         run_sql(own.url, "CREATE ROLE few LOGIN SUPERUSER CONNECTION LIMIT 0", "ALTER ROLE few NOSUPERUSER")
         error = await refusal(own.url.replace("postgres@", "few@"))
         assert "takes no more connections" in error.message
+
+    async def test_work_waits_for_a_free_connection(self, own: Cluster) -> None:
+        """A store whose connections went to others says so, and goes on when some are free."""
+        async with open_url(own.url) as first:
+            await opened(first, "waits", status=RUNNING)
+        run_sql(
+            own.url,
+            "CREATE ROLE limited LOGIN",
+            "GRANT USAGE ON SCHEMA holdfast TO limited",
+            "GRANT ALL ON ALL TABLES IN SCHEMA holdfast TO limited",
+            "GRANT USAGE ON ALL SEQUENCES IN SCHEMA holdfast TO limited",
+        )
+        async with open_url(own.url.replace("postgres@", "limited@")) as store:
+            driving = asyncio.create_task(drive(store, "waits", 100))
+            run_sql(
+                own.url,
+                "ALTER ROLE limited CONNECTION LIMIT 0",
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'limited'",
+            )
+            refused = StoreUnavailable("")
+            while "takes no more connections" not in refused.message:  # at first it hears that it was ended
+                try:
+                    await run_of(store, "waits")
+                except StoreUnavailable as error:
+                    refused = error
+            assert "max_connections" in refused.fix
+            run_sql(own.url, "ALTER ROLE limited CONNECTION LIMIT -1")
+            await driving
+            assert (await patiently(store, "waits")).position == 100
 
     async def test_a_server_that_is_not_there(self) -> None:
         port = free_port()
@@ -269,6 +300,14 @@ class TestRefusals:
     async def test_a_database_or_user_that_is_unknown(self, postgres_url: str) -> None:
         assert "no such database" in (await refusal(with_database(postgres_url, "no_such"))).message
         assert "does not know this user" in (await refusal(with_user(postgres_url, "no_such"))).message
+
+    @pytest.mark.parametrize(
+        "parameter", ["sslmode=perhaps", "connect_timeout=soon", "target_session_attrs=best"]
+    )
+    async def test_a_parameter_that_has_another_value(self, postgres_url: str, parameter: str) -> None:
+        error = await refusal(f"{postgres_url}{'&' if '?' in postgres_url else '?'}{parameter}")
+        assert "a parameter in its URL is wrong" in error.message
+        assert parameter.partition("=")[2] in error.message
 
     async def test_rights_to_make_the_schema(self, bare_postgres_url: str) -> None:
         name = f"weak_{name_of(bare_postgres_url)[-8:]}"

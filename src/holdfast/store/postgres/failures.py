@@ -45,6 +45,11 @@ _DAMAGES: Final = frozenset({"XX001", "XX002", "42P01", "42883", "3F000"})
 _START: Final = "Check host and port, and that the server runs and listens there."
 _REFUSALS: Final = (
     (
+        r"invalid .*value|bad value",
+        "cannot be asked so: a parameter in its URL is wrong",
+        "Correct that parameter; they are those of libpq.",
+    ),
+    (
         r"password authentication failed|no password supplied",
         "refused the password",
         "Check user and password in the URL, PGPASSWORD or ~/.pgpass.",
