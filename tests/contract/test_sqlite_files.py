@@ -10,7 +10,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -101,9 +100,7 @@ class TestProcesses:
                 waiting = asyncio.create_task(store.wait(20))
                 await asyncio.sleep(0)
                 begin(process)
-                started = time.monotonic()
                 assert await waiting
-                assert time.monotonic() - started < 5
                 assert await asyncio.to_thread(told, process)
             assert await store.run("theirs-0") is not None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
@@ -147,14 +146,11 @@ def test_large_values_leave_the_ring_early() -> None:
     assert (feed.oldest, feed.head) == (6, 9)
 
 
-def test_publishing_is_cheap_when_nobody_listens() -> None:
-    feed, commits = Feed(), [commit("r1", number, count=3) for number in range(5_000)]
-    begin = time.perf_counter()
-    for each in commits:
-        feed.publish(each)
-    assert (time.perf_counter() - begin) / len(commits) < 20e-6, (
-        "0.5 us measured; a shared machine may be slow"
-    )
+def test_nothing_is_kept_when_nobody_listens() -> None:
+    feed = Feed()
+    for number in range(5):
+        feed.publish(commit("r1", number, value="x" * 100))
+    assert (feed.oldest, feed.head, feed.keys()) == (5, 5, {})
 
 
 # --- cursors
