@@ -77,6 +77,7 @@ _KINDS: Final = {
     "workers": FLAG,
     "concurrency": COUNT,
     "queues": NAMES,
+    "only": instance_of(set, expected="a set of the ids of runs").or_none(),
 }
 _ON_CONFLICT: Final = ("return", "reject", "restart")
 _START: Final = {
@@ -109,11 +110,16 @@ class Engine(Profiling):
         workers: bool = True,
         concurrency: int = 100,
         queues: Sequence[str] = ("default",),
+        only: set[RunId] | None = None,
         store: Store | None = None,
         clock: Clock | None = None,
         host: Host | None = None,
     ) -> None:
-        """Keep the settings; nothing is opened yet. `store`, `clock` and `host` are for tests and tools."""
+        """Keep the settings; nothing is opened yet. `store`, `clock` and `host` are for tests and tools.
+
+        With `only`, a set of ids that may grow, it drives just these runs, those that are started here and their
+        children, of any queue.
+        """
         given: dict[str, Any] = {
             "url": url,
             "runtime": runtime,
@@ -121,7 +127,7 @@ class Engine(Profiling):
             "secrets": secrets,
             "registry": registry,
         }
-        given |= {"workers": workers, "concurrency": concurrency, "queues": queues}
+        given |= {"workers": workers, "concurrency": concurrency, "queues": queues, "only": only}
         for field, value in given.items():
             argument(field, value, _KINDS[field])
         self.url = store_url(url)
@@ -134,6 +140,7 @@ class Engine(Profiling):
         self._workers = workers
         self.concurrency: Final = concurrency
         self._queues = tuple(dict.fromkeys(queues))
+        self._only = only
         provider = None if secrets is None else (lambda row, name: secrets(Run(self, row), name))
         self._secrets = SecretMemory(provider)
         self._provider = secrets
@@ -181,6 +188,7 @@ class Engine(Profiling):
                 observers=self._given_observers,
                 concurrency=self.concurrency,
                 queues=self._queues,
+                only=self._only,
                 drives=self._workers,
                 cancel_grace=CANCEL_GRACE,
                 host=self._host,

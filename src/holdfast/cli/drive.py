@@ -11,7 +11,6 @@ from typing import Final
 from holdfast.cli import hints
 from holdfast.cli.access import client
 from holdfast.cli.failures import DONE, FAILED, INTERRUPTED, Interrupted, OutputFailed, RunNotEnded
-from holdfast.cli.family import FamilyStore
 from holdfast.cli.following import follow, watch
 from holdfast.cli.formats import between, duration, plural, pretty
 from holdfast.cli.interrupts import Interrupts
@@ -21,6 +20,7 @@ from holdfast.cli.screens import screen_for
 from holdfast.cli.view import RunView
 from holdfast.engine import Engine
 from holdfast.errors import HoldfastError, RunCancelled, RunError
+from holdfast.model.ids import RunId
 from holdfast.model.run import ENDED, RunStatus
 from holdfast.run import Run
 from holdfast.store.open import open_store
@@ -34,8 +34,8 @@ _BEGINNINGS: Final = {
 }
 """What is said of a run that had ended before it was asked for."""
 
-Begin = Callable[[Engine, FamilyStore], Awaitable[tuple[Run, bool]]]
-"""Starts or resumes the run; tells with it whether it had a history before."""
+Begin = Callable[[Engine, set[RunId]], Awaitable[tuple[Run, bool]]]
+"""Starts or resumes the run; tells with it whether it had a history before. The set is of those to drive here."""
 
 
 class Drive:
@@ -50,8 +50,8 @@ class Drive:
         self._url = url
         self._grace = GRACE if grace is None else grace
         self._begin = begin
-        self._family = FamilyStore(open_store(app.url(url)))
-        self._engine = app.make_engine(url, self._family)
+        self._only: set[RunId] = set()
+        self._engine = app.make_engine(url, open_store(app.url(url)), only=self._only)
         self._run: Run | None = None
         self._view = RunView("")
 
@@ -74,7 +74,7 @@ class Drive:
 
     async def _driven(self) -> int:
         engine = await self._engine.open()
-        run, has_history = await self._begin(engine, self._family)
+        run, has_history = await self._begin(engine, self._only)
         self._run, self._view = run, RunView(run.id, run.workflow)
         if not self._out.json:
             begins = _BEGINNINGS.get(run.status, "goes on") if has_history else ""

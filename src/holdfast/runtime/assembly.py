@@ -57,6 +57,7 @@ class Assembly:
         observers: Sequence[ObserverLike],
         concurrency: int,
         queues: Sequence[str],
+        only: set[RunId] | None,
         drives: bool,
         cancel_grace: float,
         host: Host,
@@ -81,6 +82,7 @@ class Assembly:
                 self._committer,
                 slots=concurrency,
                 queues=queues,
+                only=only,
                 workflows=workflows,
                 secrets=secrets,
                 host=host,
@@ -209,6 +211,8 @@ class Assembly:
 
     async def _open_run(self, run: Held, commit: Commit) -> bool:
         """Write a first commit and go on after it; False when the run's id is taken."""
+        if self.worker is not None:
+            self.worker.claims.opened(run.id)
         self._committer.doubt(commit)
         try:
             answer = await self._committer.write_first(commit)

@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 import msgspec
 
-from holdfast.core.program import Workflow
 from holdfast.errors import StoreError
 from holdfast.model.ids import SECOND, RunId, WorkerId
 from holdfast.model.run import RunStatus
+from holdfast.runtime.claims import Claims
 from holdfast.runtime.holdings import Holdings, missing
 from holdfast.runtime.patrol import Patrol
 from holdfast.runtime.secrets import SecretMemory
@@ -38,7 +38,7 @@ SUSPECT_SECONDS: Final = 5.0
 
 
 class Keeper:
-    """Keeps the holdings of one worker full, of the queues that it serves."""
+    """Keeps the holdings of one worker full of what it claims."""
 
     def __init__(
         self,
@@ -47,8 +47,7 @@ class Keeper:
         patrol: Patrol,
         worker: WorkerId,
         *,
-        queues: Sequence[str],
-        workflows: Callable[[], Mapping[str, Workflow]],
+        claims: Claims,
         secrets: SecretMemory,
     ) -> None:
         """Prepare; nothing is claimed yet."""
@@ -56,8 +55,7 @@ class Keeper:
         self._holdings = holdings
         self._patrol = patrol
         self._worker = worker
-        self._queues = queues
-        self._workflows = workflows
+        self._claims = claims
         self._secrets = secrets
         self._provided = -PROVIDE_SECONDS
         self._hint = asyncio.Event()
@@ -171,21 +169,18 @@ class Keeper:
 
     # --- claiming
 
-    def _lanes(self) -> list[tuple[str, str]]:
-        return [(queue, name) for queue in self._queues for name in self._workflows()]
-
     async def _claim(self) -> None:
-        holdings, lanes = self._holdings, self._lanes()
+        holdings = self._holdings
         self._starved = True
-        while lanes and holdings.has_slot:
+        while holdings.has_slot:
             room = holdings.room
-            claimed = await self._store.claim(self._worker, lanes, room)
+            claimed = await self._claims.take(room)
             await holdings.take(*claimed)
             if len(claimed) < room:
                 self._starved = False
                 break
-        if lanes and holdings.idle:
-            await holdings.take(*await self._store.claim(self._worker, lanes, 1, suspects=True))
+        if holdings.idle:
+            await holdings.take(*await self._claims.take(1, suspects=True))
 
     async def _provide(self) -> None:
         """Take runs up that wait for secrets which the provider has."""
@@ -195,9 +190,8 @@ class Keeper:
                 names = [
                     wait.removeprefix("secret ") for wait in row.waiting_on if wait.startswith("secret ")
                 ]
-                serves = row.workflow in self._workflows() and row.queue in self._queues
-                has_slot = self._holdings.has_slot
-                if serves and has_slot and not missing(names, self._secrets.known(row, names)):
+                may = self._claims.serves(row) and self._holdings.has_slot
+                if may and not missing(names, self._secrets.known(row, names)):
                     await self._holdings.take_run(row.id)
             waiting = msgspec.structs.replace(waiting, after=(rows[-1].created_at, rows[-1].id))
 
@@ -217,8 +211,8 @@ class Keeper:
 
     async def _suspect_waits(self, living: Sequence[WorkerRow]) -> bool:
         """Tell whether a suspect waits for this worker: of those that serve it one alone becomes idle for it."""
-        suspects = await self._store.ready(self._lanes(), 1, suspects=True)
-        row = await self._store.run(suspects[0]) if suspects else None
+        suspect = await self._claims.suspect()
+        row = None if suspect is None else await self._store.run(suspect)
         if row is None:
             return False
         serving = [each.id for each in living if row.queue in each.queues and row.workflow in each.workflows]

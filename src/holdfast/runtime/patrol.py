@@ -81,4 +81,4 @@ def _is_outdated(row: WorkerRow, now: Instant) -> bool:
 
 def _tell(workers: Sequence[WorkerId], runs: Sequence[RunId]) -> None:
     if runs:
-        logger.warning("worker %s died; %d of its runs go on here", ", ".join(workers), len(runs))
+        logger.warning("worker %s died; runs that are free for others: %d", ", ".join(workers), len(runs))

@@ -17,6 +17,7 @@ import msgspec
 from holdfast.core.program import Workflow
 from holdfast.errors import StoreError
 from holdfast.model.ids import Instant, RunId
+from holdfast.runtime.claims import Claims, Family, Lanes
 from holdfast.runtime.committer import Committer
 from holdfast.runtime.driver import Driver
 from holdfast.runtime.held import Held
@@ -35,7 +36,7 @@ GOODBYES: Final = (0.0, 0.1, 0.4, 1.0)
 
 
 class Worker:
-    """Drives up to `slots` runs of the workflows that `workflows` returns, as far as they are in one of its queues."""
+    """Drives up to `slots` runs of the workflows that `workflows` returns: of its queues, or a few runs `only`."""
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class Worker:
         *,
         slots: int,
         queues: Sequence[str],
+        only: set[RunId] | None,
         workflows: Callable[[], Mapping[str, Workflow]],
         secrets: SecretMemory,
         host: Host,
@@ -55,14 +57,14 @@ class Worker:
         self.holdings: Final = Holdings(
             store, driver, committer, slots=slots, workflows=workflows, secrets=secrets
         )
+        self.claims: Final[Claims] = (
+            Lanes(store, self.id, queues, workflows)
+            if only is None
+            else Family(only, store, self.id, workflows, self.holdings.held)
+        )
+        patrol = Patrol(store, host, self.id)
         self.keeper: Final = Keeper(
-            store,
-            self.holdings,
-            Patrol(store, host, self.id),
-            self.id,
-            queues=self.queues,
-            workflows=workflows,
-            secrets=secrets,
+            store, self.holdings, patrol, self.id, claims=self.claims, secrets=secrets
         )
         self._store = store
         self._workflows = workflows
@@ -122,7 +124,7 @@ class Worker:
             namespace=self._host.namespace,
             pid=self._host.pid,
             lock=str(self._lock.path) if self._lock else "",
-            queues=self.queues,
+            queues=self.claims.queues,
             workflows=schemas,
             started_at=self._began,
             leased_until=self._store.now() + self._host.lease,

@@ -13,14 +13,13 @@ from holdfast.cli.access import client, find_run, living_workers, require_databa
 from holdfast.cli.arguments import params_of, seconds_of, secrets_of
 from holdfast.cli.drive import Drive
 from holdfast.cli.failures import DONE, UsageError
-from holdfast.cli.family import FamilyStore
 from holdfast.cli.formats import plural
 from holdfast.cli.loading import App
 from holdfast.cli.output import Output
 from holdfast.core.program import Workflow
 from holdfast.engine import Engine
 from holdfast.errors import DefinitionError, RunNotFound
-from holdfast.model.ids import check_run_id
+from holdfast.model.ids import RunId, check_run_id
 from holdfast.model.run import RESUMABLE, RunStatus
 from holdfast.patterns.graph.factory import GraphWorkflow
 from holdfast.run import Run
@@ -52,10 +51,10 @@ def run(args: Namespace, out: Output) -> int:
         workflow = app.workflow()
         check_definition(workflow, app.runtime, params)
 
-    async def begin(engine: Engine, family: FamilyStore) -> tuple[Run, bool]:
+    async def begin(engine: Engine, only: set[RunId]) -> tuple[Run, bool]:
         is_old = args.id is not None and await _exists(engine, args.id)
         if is_old:
-            family.take_in(args.id)
+            only.add(args.id)
         return await engine.start(workflow, params, **options), is_old
 
     if args.detach:
@@ -114,9 +113,9 @@ def resume(args: Namespace, out: Output) -> int:
         app = App(args.app)
     require_database(app.url(args.url))
 
-    async def begin(engine: Engine, family: FamilyStore) -> tuple[Run, bool]:
+    async def begin(engine: Engine, only: set[RunId]) -> tuple[Run, bool]:
         found = await find_run(engine, args.run, out)
-        family.take_in(found.id)
+        only.add(found.id)
         app.knows(found.workflow)
         await _require_secrets(engine, app, found, secrets)
         return await engine.resume(found.id, secrets=secrets or None), True
