@@ -78,7 +78,7 @@ async def living_workers(engine: Engine) -> list[WorkerInfo]:
 
 
 def serves(worker: WorkerInfo, run: Run) -> bool:
-    """Tell whether a worker claims such runs. One that drives a single run, as `holdfast run`, is listed without queues."""
+    """Tell whether a worker claims such runs. One that drives a few runs only has no queues in the list."""
     return run.workflow in worker.workflows and run.queue in worker.queues
 
 
