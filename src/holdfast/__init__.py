@@ -8,6 +8,7 @@ from holdfast.core.context import StepContext, interrupt, step_context
 from holdfast.core.embedding import Embedded as _Embedded
 from holdfast.core.embedding import install as _install_embedded
 from holdfast.core.guarding import install as _install_calls
+from holdfast.core.observers import Observer, get_observer, register_observer
 from holdfast.core.program import END, START
 from holdfast.core.retries import RetryPolicy
 from holdfast.engine import Engine
@@ -51,13 +52,7 @@ from holdfast.resilience import Policy as Policy
 from holdfast.resilience import RateLimit as RateLimit
 from holdfast.run import Page, Run
 from holdfast.runtime.guards.calls import Calls as _Calls
-from holdfast.runtime.observers import (
-    MultiObserver,
-    Observer,
-    StreamingObserver,
-    get_observer,
-    register_observer,
-)
+from holdfast.runtime.observers import MultiObserver, StreamingObserver
 from holdfast.services import Runtime
 
 

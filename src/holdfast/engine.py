@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, Self
 import msgspec
 
 from holdfast import registry as registries
+from holdfast.core.observers import Observer
 from holdfast.core.program import Workflow
 from holdfast.errors import (
     InvalidStatus,
@@ -49,7 +50,6 @@ from holdfast.run import Run
 from holdfast.runtime.assembly import Assembly
 from holdfast.runtime.clock import Clock, SharedClock, SystemClock, new_id
 from holdfast.runtime.host import Host
-from holdfast.runtime.observers import Observer
 from holdfast.runtime.secrets import SecretMemory
 from holdfast.services import Runtime
 from holdfast.settings import store_url
@@ -459,8 +459,11 @@ class Engine(Profiling):
             raise InvalidStatus(f"run {run!r} is {status}; {what}", fix=fix)
 
     async def settle(self, timeout: float | timedelta = 5) -> None:
-        """Wait until the checkpoint stores have what is committed, at most for `timeout`."""
-        await self._open.checkpoints.settle(seconds(timeout))
+        """Wait until the checkpoint stores have what is committed, at most for `timeout`.
+
+        Observers that workflows brought along are waited for, too, for a second at most.
+        """
+        await self._open.settle(seconds(timeout))
 
     def lag(self) -> dict[str, int]:
         """Return for each observer, and each checkpoint store, how many commits it is behind."""

@@ -15,12 +15,12 @@ from random import Random
 from typing import Any
 
 from holdfast.core.events import kind_of, type_of
+from holdfast.core.observers import Observer
 from holdfast.errors import InvalidStatus, RunFailed, RunNotFound, StoreUnavailable
 from holdfast.model import facts
 from holdfast.model.event import RunEvent
 from holdfast.model.run import RunRow, RunStatus
 from holdfast.registry import Registry, as_workflow
-from holdfast.runtime.observers import Observer
 from holdfast.testing.faults import NO_FAULTS, Faults
 from holdfast.testing.loop import ProcessDied
 from holdfast.testing.world import SimulatedEngine, World

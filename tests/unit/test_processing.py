@@ -20,10 +20,10 @@ from holdfast import (
     register_observer,
     worker_pool,
 )
+from holdfast.core import observers
 from holdfast.errors import ChainError, ConditionalError, DefinitionError, ParallelError
 from holdfast.model.event import RunEvent
 from holdfast.processing import ParallelResult
-from holdfast.runtime import observers
 from tests.graphs import PATIENCE, Gate, until
 
 Fn = Callable[..., Any]

@@ -11,6 +11,7 @@ import msgspec
 
 from holdfast.core.effects import Holding, opening_row
 from holdfast.core.ledger import Ledger
+from holdfast.core.observers import ObserverLike
 from holdfast.core.program import Program, Workflow
 from holdfast.core.work import Blobs
 from holdfast.errors import StoreError, StoreUnavailable
@@ -19,6 +20,7 @@ from holdfast.model.commit import Commit, Committed, Conflict
 from holdfast.model.ids import RunId
 from holdfast.model.run import RunRow
 from holdfast.model.secrets import Secrets
+from holdfast.runtime.attached import Attached
 from holdfast.runtime.checkpoints import Checkpoints
 from holdfast.runtime.clock import Clock
 from holdfast.runtime.committer import Committer
@@ -30,7 +32,7 @@ from holdfast.runtime.guards.gates import Gates
 from holdfast.runtime.held import Held
 from holdfast.runtime.host import Host
 from holdfast.runtime.listed import Listed
-from holdfast.runtime.observers import ObserverLike
+from holdfast.runtime.observers import CLOSING
 from holdfast.runtime.observing import Observers
 from holdfast.runtime.pulse import Pulse
 from holdfast.runtime.secrets import SecretMemory
@@ -91,6 +93,7 @@ class Assembly:
         self.checkpoints = Checkpoints(
             self.feed, store, worker_id, services, workflows, host.threads("holdfast-checkpoint")
         )
+        self._attached = Attached(self.observers, store, workflows)
         self._pulse = Pulse(store, self._beat)
         self._loop = asyncio.get_running_loop()
         self._listing: asyncio.Task[None] | None = None
@@ -121,6 +124,14 @@ class Assembly:
         await asyncio.gather(self.observers.close(min(grace, 5)), self.checkpoints.close(min(grace, 5)))
         self.feed.nudge()
 
+    async def settle(self, timeout: float) -> None:
+        """Wait until checkpoint stores and the workflows' observers have what is committed.
+
+        Stores for `timeout` seconds at most; observers, whom nothing waits for otherwise, for a moment.
+        """
+        await self.checkpoints.settle(timeout)
+        await self._attached.settle(min(timeout, CLOSING))
+
     def _beat(self) -> None:
         self.feed.nudge()
         self.hint()
@@ -142,6 +153,7 @@ class Assembly:
     def _follow(self) -> None:
         for workflow in self._workflows().values():
             self.checkpoints.follow(workflow)
+        self._attached.follow()
 
     def _list(self) -> None:
         self._follow()
@@ -157,8 +169,22 @@ class Assembly:
         known: Secrets,
     ) -> RunRow | None:
         """Commit a new run and drive it here when there is a slot; None when its id is taken."""
-        worker = self.worker
         self.checkpoints.follow(workflow)
+        with self._attached.starting(workflow, run_id) as see:
+            row = await self._begin(run_id, started, workflow, params, known)
+            if row is not None:
+                see()
+        return row
+
+    async def _begin(
+        self,
+        run_id: RunId,
+        started: facts.RunStarted,
+        workflow: Workflow,
+        params: dict[str, Any],
+        known: Secrets,
+    ) -> RunRow | None:
+        worker = self.worker
         here = (
             worker is not None
             and (

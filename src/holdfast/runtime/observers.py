@@ -1,4 +1,4 @@
-"""Observers: readers of committed events that can neither change nor slow a run.
+"""Calling observers, and those that need a loop: one for several, and a stream.
 
 Each observer is fed by a task of its own with a cursor of its own, and gets every event of the commits that this
 engine makes, in order per run, none twice. One that raises is reported and goes on, one that is slow or hangs only
@@ -11,16 +11,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import threading
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
-from itertools import count
-from typing import Any, ClassVar, Final
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from typing import Final
 
+from holdfast.core.observers import Observer, ObserverLike, resolve
 from holdfast.errors import DefinitionError
 from holdfast.model.event import RunEvent
-from holdfast.model.ids import RunId
-from holdfast.model.run import RunStatus
 from holdfast.runtime.calling import in_thread, is_own
 from holdfast.runtime.threads import Threads
 
@@ -28,130 +25,6 @@ logger: Final = logging.getLogger("holdfast.observers")
 
 CLOSING: Final = 1.0
 """How many seconds an observer has to end when it must."""
-
-
-class Observer:
-    """Reads events. Derive from it and write `on_event`, as `async def` or, for code that blocks, as plain `def`."""
-
-    reads_values: ClassVar[bool] = True
-    """False: it never looks at `event.data`, only at `event.envelope`; large values are then not fetched for it."""
-
-    def wants(self, type: str) -> bool:
-        """Tell whether events of this type are of interest; what is not wanted is never made. Asked often."""
-        return True
-
-    def on_event(self, event: RunEvent) -> Awaitable[None] | None:
-        """Take an event. What it raises is reported and changes nothing."""
-
-    def close(self) -> Awaitable[None] | None:
-        """Let go: the engine has closed and no more events will come. Must not block."""
-
-
-class NoopObserver(Observer):
-    """Takes no notice of anything."""
-
-    def wants(self, type: str) -> bool:
-        """Want nothing."""
-        return False
-
-
-# --- logging
-
-_LEVELS: Final = {
-    "run.failed": logging.ERROR,
-    "stage.failed": logging.ERROR,
-    "run.paused": logging.WARNING,
-    "stage.retried": logging.WARNING,
-}
-
-_CHANGES: Final = {
-    "run.started": (RunStatus.PENDING, RunStatus.RUNNING),
-    "run.paused": (RunStatus.RUNNING, RunStatus.PAUSED),
-    "run.resumed": (RunStatus.PAUSED, RunStatus.RUNNING),
-    "run.completed": (RunStatus.RUNNING, RunStatus.COMPLETED),
-    "run.failed": (RunStatus.RUNNING, RunStatus.FAILED),
-    "run.cancelled": (RunStatus.RUNNING, RunStatus.CANCELLED),
-}
-"""From which status to which an event takes a run, as far as nothing else is known."""
-
-_STOPPED: Final = frozenset({RunStatus.PAUSED, RunStatus.FAILED, RunStatus.CANCELLED})
-_REMEMBERED: Final = 10_000
-_SHOWN: Final = (
-    "iteration",
-    "attempt",
-    "duration",
-    "percent",
-    "from_node",
-    "to_node",
-    "result",
-    "until",
-    "reason",
-)
-
-
-class LoggingObserver(Observer):
-    """Writes a log record per event: failures as errors, retries and pauses as warnings, runs as info, others as debug.
-
-    A record has the event's place and key fields as attributes (`run_id`, `event`, `position`, `subject`, `attempt`,
-    `error`, ...), and `from`, `to` and `reason` when the run's status changes. The user's values are not logged.
-    """
-
-    reads_values = False
-
-    def __init__(self, logger: logging.Logger | None = None) -> None:
-        """Write to `logger`, by default `holdfast.runs`."""
-        self._logger = logger or logging.getLogger("holdfast.runs")
-        self._stopped: dict[RunId, RunStatus] = {}
-
-    def wants(self, type: str) -> bool:
-        """Want what the logger lets pass."""
-        return self._logger.isEnabledFor(level_of(type))
-
-    async def on_event(self, event: RunEvent) -> None:
-        """Write the event's record."""
-        level = level_of(event.type)
-        if not self._logger.isEnabledFor(level):
-            return
-        fields = _log_fields(event)
-        if event.type in _CHANGES:
-            fields |= self._change(event)
-        detail = " ".join(f"{key}={value}" for key, value in fields.items() if value not in (None, ""))
-        place = {"run_id": event.run_id, "event": event.type, "position": event.position}
-        self._logger.log(level, "%s %s %s", event.type, event.run_id, detail, extra=place | fields)
-
-    def _change(self, event: RunEvent) -> dict[str, Any]:
-        before, after = _CHANGES[event.type]
-        before = self._stopped.pop(event.run_id, before)
-        if after in _STOPPED:
-            self._stopped[event.run_id] = after
-            if len(self._stopped) > _REMEMBERED:
-                del self._stopped[next(iter(self._stopped))]
-        error = event.envelope.get("error") or {}
-        return {
-            "from": str(before),
-            "to": str(after),
-            "reason": event.envelope.get("reason") or error.get("message", ""),
-        }
-
-
-def level_of(type: str) -> int:
-    """Return the level at which an event of this type is logged."""
-    return _LEVELS.get(type) or (logging.INFO if type.startswith("run.") else logging.DEBUG)
-
-
-def _log_fields(event: RunEvent) -> dict[str, Any]:
-    """Return the key fields under names that a log record does not use itself, as it does `name`."""
-    envelope = event.envelope
-    subject = next(
-        (envelope[key] for key in ("name", "stage", "workflow", "source", "type") if envelope.get(key)), None
-    )
-    fields = {"subject": subject} | {key: envelope[key] for key in _SHOWN if key in envelope}
-    if envelope.get("error"):
-        fields |= {"error": envelope["error"]["message"], "error_type": envelope["error"]["type"]}
-    return fields
-
-
-# --- one for several, and a stream
 
 
 class MultiObserver(Observer):
@@ -227,58 +100,6 @@ class StreamingObserver(Observer):
         self._closed = True
         self._filled.set()
         self._freed.set()
-
-
-# --- by name
-
-ObserverLike = str | Observer | type[Observer]
-"""What may stand for an observer: its name in the registry, itself, or a class to make one of."""
-
-_registry: Final[dict[str, Observer | type[Observer]]] = {
-    "noop": NoopObserver,
-    "logging": LoggingObserver,
-    "slog": LoggingObserver,
-}
-_lock: Final = threading.Lock()
-
-
-def register_observer(name: str, observer: Observer | type[Observer]) -> None:
-    """Let `observer` be given by name; it replaces one of that name. Of a class, each use makes an instance."""
-    with _lock:
-        _registry[name] = observer
-
-
-def get_observer(name: str) -> Observer:
-    """Return the observer of that name. Raises DefinitionError when there is none."""
-    with _lock:
-        found, known = _registry.get(name), ", ".join(sorted(_registry))
-    if found is None:
-        raise DefinitionError(
-            f"unknown observer: {name}",
-            fix=f"Known are {known}. Add others with register_observer(name, observer).",
-        )
-    return found() if isinstance(found, type) else found
-
-
-def resolve(observers: Iterable[ObserverLike | None]) -> list[tuple[str, Observer]]:
-    """Return the observers, each with a name that no other of them has; None is left out."""
-    resolved: dict[str, Observer] = {}
-    for given in observers:
-        if given is not None:
-            observer = _instance(given)
-            name = given if isinstance(given, str) else type(observer).__name__
-            numbered = (f"{name}-{number}" if number > 1 else name for number in count(1))
-            resolved[next(free for free in numbered if free not in resolved)] = observer
-    return list(resolved.items())
-
-
-def _instance(given: object) -> Observer:
-    made = get_observer(given) if isinstance(given, str) else given() if isinstance(given, type) else given
-    if isinstance(made, Observer):
-        return made
-    raise DefinitionError(
-        f"not an observer: {given!r:.80}", fix="Give a name, or an instance or class derived from Observer."
-    )
 
 
 # --- calling

@@ -15,9 +15,10 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from holdfast.core.context import current
+from holdfast.core.observers import Observer, get_observer
 from holdfast.errors import DefinitionError
 from holdfast.model.event import RunEvent
-from holdfast.runtime.observers import CLOSING, Caller, Observer, get_observer
+from holdfast.runtime.observers import CLOSING, Caller
 from holdfast.runtime.threads import Threads
 
 logger: Final = logging.getLogger("holdfast.observers")

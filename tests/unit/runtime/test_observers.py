@@ -11,6 +11,16 @@ from typing import Any
 import msgspec
 import pytest
 
+from holdfast.core import observers as known
+from holdfast.core.observers import (
+    LoggingObserver,
+    NoopObserver,
+    Observer,
+    ObserverLike,
+    get_observer,
+    register_observer,
+    resolve,
+)
 from holdfast.errors import DefinitionError
 from holdfast.model import facts
 from holdfast.model.commit import Commit
@@ -21,17 +31,7 @@ from holdfast.model.values import encode
 from holdfast.runtime import observers as module
 from holdfast.runtime import observing
 from holdfast.runtime.feed import Feed
-from holdfast.runtime.observers import (
-    LoggingObserver,
-    MultiObserver,
-    NoopObserver,
-    Observer,
-    ObserverLike,
-    StreamingObserver,
-    get_observer,
-    register_observer,
-    resolve,
-)
+from holdfast.runtime.observers import MultiObserver, StreamingObserver
 from holdfast.runtime.observing import Observers
 from holdfast.store.open import open_store
 from holdfast.store.port import Store
@@ -602,7 +602,7 @@ async def test_a_change_of_status_tells_from_to_and_reason(
 
 
 async def test_what_is_remembered_of_stopped_runs_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_REMEMBERED", 3)
+    monkeypatch.setattr(known, "_REMEMBERED", 3)
     observer = LoggingObserver()
     for number in range(10):
         await observer.on_event(RunEvent(f"r{number}", 1, "run.failed", moment(1), {"error": None}))

@@ -13,6 +13,7 @@ import msgspec
 
 from holdfast.core.checkpoints import Checkpointing, CheckpointStore, check_store
 from holdfast.core.embedding import embedded
+from holdfast.core.observers import ObserverLike, check_observer
 from holdfast.core.policy import PolicyOptions
 from holdfast.core.program import END, START
 from holdfast.core.retries import RetryPolicy
@@ -71,14 +72,16 @@ class StateGraph:
         name: str | None = None,
         schema: Any = None,
         config: GraphConfig | None = None,
-        *,
+        observer: ObserverLike | None = None,
         checkpoint_store: CheckpointStore | None = None,
+        *,
         version: str = "",
         description: str = "",
     ) -> None:
         """Make an empty graph; `schema` types the state and declares reducers.
 
-        A `checkpoint_store` is used as it is, without the registry. Raises DefinitionError for an unknown store's name.
+        An `observer` sees the events of the graph's runs, and a `checkpoint_store` gets their checkpoints; both are
+        used as they are, without the registries. Raises DefinitionError for an unknown name in the config.
         """
         given = {"name": name, "config": config, "version": version, "description": description}
         for field, value in given.items():
@@ -89,6 +92,7 @@ class StateGraph:
             check_store(checkpoint_store)
         self.checkpointing: Final = checkpointing_in(self.config, checkpoint_store)
         self.checkpointing.target()
+        self.observer: Final = check_observer(self.config.given("observer") if observer is None else observer)
         self.version = version
         self.description = description
         self.schema: Schema | None = None if schema is None else read_schema(schema)

@@ -39,6 +39,10 @@ class Config:
         """Refuse: a config is frozen."""
         raise AttributeError(f"{type(self).__name__} is frozen; make another one with {name}={value!r}")
 
+    def given(self, name: str) -> Any:
+        """Return a setting if it was given, else None."""
+        return self.__dict__["_given"].get(name)
+
     def merge(self, other: Self) -> Self:
         """Return a config with the settings that `other` was given over those of self."""
         merged = dict(self.__dict__["_given"])
@@ -84,10 +88,14 @@ class CheckpointConfig(Config):
 
 
 class GraphConfig(Config):
-    """A graph's settings. `max_iterations` bounds the rounds of a run, however wide; it counts on over resumes."""
+    """A graph's settings. `max_iterations` bounds the rounds of a run, however wide; it counts on over resumes.
+
+    `observer` names who sees the events of the graph's runs beside the engine's own observers, which log by default;
+    so the default adds nobody.
+    """
 
     name: str | None
-    observer: str
+    observer: str | None
     max_iterations: int
     checkpoint: CheckpointConfig
     _defaults: ClassVar = {

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from holdfast.core.checkpoints import Checkpointing
 from holdfast.core.embedding import embedded
+from holdfast.core.observers import ObserverLike
 from holdfast.core.work import Blobs
 from holdfast.errors import DefinitionError
 from holdfast.model.checks import DURATION, LABEL, PRIORITY, WORDS, instance_of, setting
@@ -57,10 +58,11 @@ class GraphWorkflow:
         timeout: float | timedelta | None = None,
         shape: str = "",
         checkpointing: Checkpointing | None = None,
+        observer: ObserverLike | None = None,
     ) -> None:
         """Keep the factory and what every run's graph begins with.
 
-        `shape` is the hash of a graph that is given, `checkpointing` what that graph says.
+        `shape` is the hash of a graph that is given, `checkpointing` and `observer` what that graph says.
         """
         if not callable(factory):
             raise DefinitionError(
@@ -78,6 +80,7 @@ class GraphWorkflow:
         self.priority: Final = priority
         self.timeout: Final = None if timeout is None else seconds(timeout)
         self.checkpointing: Final = checkpointing or checkpointing_in(DEFAULT.merge(config or DEFAULT))
+        self.observer: Final = config.given("observer") if observer is None and config else observer
         self._schema = schema
         self._config = config
         self._given_params = params
@@ -99,6 +102,7 @@ class GraphWorkflow:
             timeout=self.timeout,
             shape=self.shape,
             checkpointing=self.checkpointing,
+            observer=self.observer,
         )
 
     def check(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,6 +171,7 @@ def from_graph(graph: StateGraph, name: str | None = None, description: str = ""
         version=graph.version,
         shape=graph.hash,
         checkpointing=graph.checkpointing,
+        observer=graph.observer,
     )
 
 
