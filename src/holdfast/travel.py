@@ -62,8 +62,9 @@ class Travelling(Reading):
         """Start a new run that begins as this one did up to position `at` (None: all), and goes on from there.
 
         `changes` are set in the state as it is there. What had finished is not run again; what had not counts as never
-        started. The run that is forked stays as it is. Raises RunNotFound, PayloadRejected (beyond the end, changes
-        that do not fit), WorkflowNotFound when there are changes and the workflow is not registered here.
+        started. A position in the midst of what one decision recorded stands for that before the decision, which the
+        fork takes anew. The run that is forked stays as it is. Raises RunNotFound, PayloadRejected (beyond the end,
+        changes that do not fit), WorkflowNotFound when there are changes and the workflow is not registered here.
         """
         argument("at", at, _AT)
         argument("changes", changes, DATA.or_none())
@@ -73,7 +74,7 @@ class Travelling(Reading):
             raise PayloadRejected(
                 f"run {id!r} has no position {end}", field="at", fix=f"Give 1 to {row.position}."
             )
-        started, *after = await self._prefix(row, end)
+        started, *after = _before_decision(await self._prefix(row, row.position), end)
         if not isinstance(started, facts.RunStarted):
             raise RunNotFound(f"run {id!r} has no beginning in its journal")
         data, fresh = self._changes(row, changes)
@@ -119,6 +120,25 @@ class Travelling(Reading):
             state=tuple(_differences(*states)),
             states_known=known,
         )
+
+
+def _before_decision(journal: Sequence[facts.Fact], end: int) -> Sequence[facts.Fact]:
+    """Return a journal up to a position; without the last decision when only a part of it is recorded there.
+
+    The rest of it, such as the other branches of a round, would be missing for good: what is recorded is not decided
+    again.
+    """
+    if end < len(journal) and _is_decided(journal[end]):
+        while _is_decided(journal[end - 1]):
+            end -= 1
+    return journal[:end]
+
+
+def _is_decided(fact: facts.Fact) -> bool:
+    """Tell whether a program decided this, after the facts before it."""
+    if isinstance(fact, facts.StepScheduled):
+        return not fact.parent
+    return isinstance(fact, facts.DecisionMade | facts.EventPublished | facts.RunCompleted | facts.RunFailed)
 
 
 def _differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> Iterator[Difference]:

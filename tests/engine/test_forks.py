@@ -16,8 +16,10 @@ from holdfast import (
     RunFailed,
     RunNotFound,
     RunStatus,
+    Send,
     State,
     StateGraph,
+    StepContext,
     interrupt,
 )
 from holdfast.registry import Registry
@@ -82,6 +84,62 @@ async def test_a_fork_from_any_position_comes_to_the_same(engine: Engine, positi
     fork = await run.fork(at=position)
     assert await fork.result(timeout=10) == result
     assert [stage.name for stage in await fork.stages()] == ["a", "b", "c"]
+
+
+class Total(TypedDict, total=False):
+    log: Annotated[list[str], operator.add]
+    n: int
+
+
+def branching() -> StateGraph:
+    """Three branches at once, two of them joined, all before a deferred node; and items of a fan-out."""
+    graph = StateGraph("branching", Total)
+
+    def node(state: State, step: StepContext) -> dict[str, Any]:
+        return {"log": [f"{step.name}{state.get('item', state.get('n', ''))}"]}
+
+    for name in ("begin", "left", "right", "third", "item", "last"):
+        graph.add_node(name, node, defer=name == "last")
+    graph.add_edge(START, "begin")
+    for name in ("left", "right", "third"):
+        graph.add_edge("begin", name)
+    graph.add_conditional_edge("third", lambda _: [Send("item", {"item": i}) for i in range(3)], ["item"])
+    graph.add_edge(["left", "right"], "last").add_edge("item", "last")
+    return graph.add_edge("last", END)
+
+
+async def test_a_fork_in_the_midst_of_a_decision_loses_no_branch(engine: Engine) -> None:
+    run = await engine.start(branching(), {"n": 1})
+    result = await run.result()
+    assert sorted(result["log"]) == [
+        "begin1",
+        "item0",
+        "item1",
+        "item2",
+        "last1",
+        "left1",
+        "right1",
+        "third1",
+    ]
+    await run.refresh()
+    for position in range(1, run.position + 1):
+        fork = await run.fork(at=position)
+        assert await fork.result(timeout=10) == result, position
+        again = await fork.fork(at=position)
+        assert await again.result(timeout=10) == result, position
+
+
+async def test_changes_in_the_midst_of_a_decision_reach_all_that_had_not_ended(engine: Engine) -> None:
+    run = await engine.start(branching(), {"n": 1})
+    await run.result()
+    first = await position_of(run, "StepScheduled", "left#1")
+    for position in (first - 1, first, first + 1, first + 2):
+        fork = await run.fork(at=position, changes={"n": 7})
+        log = (await fork.result(timeout=10))["log"]
+        assert sorted(log) == ["begin1", "item0", "item1", "item2", "last7", "left7", "right7", "third7"]
+        assert sorted(stage.name for stage in await fork.stages()) == sorted(
+            each.rstrip("0127") for each in log
+        )
 
 
 async def test_a_failed_run_is_forked_with_the_cause_mended(engine: Engine) -> None:
