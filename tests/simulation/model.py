@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 from holdfast import END, START
+from tests.simulation.forks import Cut
 from tests.simulation.plans import FIRST, Choice, Fan, Plan, most
 
 
@@ -24,13 +26,17 @@ class Failed:
 Item = tuple[str, dict[str, Any] | None]
 
 
-def expected(plan: Plan, *, mended: bool = True) -> Completed | Failed:
-    """Run the plan in memory; broken nodes fail unless they are mended."""
+def expected(plan: Plan, *, mended: bool = True, cut: Cut | None = None) -> Completed | Failed:
+    """Run the plan in memory; broken nodes fail unless they are mended. A `cut` changes the state on the way."""
     order = {node.name: index for index, node in enumerate(plan.nodes)}
-    state, ended, ran, rounds = dict(FIRST), [START], 0, 0
+    state, ended, ran, rounds = _first(cut), [START], 0, 0
     arrived: dict[int, set[str]] = {}
     deferred: list[str] = []
+    visits: Counter[str] = Counter()
     while True:
+        here = cut is not None and cut.began and cut.rounds == rounds
+        if cut is not None and here and not cut.scheduled:
+            state |= cut.changes
         wanted = _chosen(plan, state, ended, arrived)
         items = _undeferred(plan, [item for item in wanted if item[0] != END], deferred)
         if not items:
@@ -44,7 +50,10 @@ def expected(plan: Plan, *, mended: bool = True) -> Completed | Failed:
             # One that waits when another fails is cancelled, and never comes to its own failure.
             waits = any(plan.node(name).asks or plan.node(name).retry for name in broken)
             return Failed("step_failed", "" if waits and len(broken) > 1 else broken[0])
-        merged = _merged(plan, state, items)
+        visits.update(name for name, _ in items)
+        merged = _merged(
+            plan, state, items, cut if here and cut is not None and cut.scheduled else None, visits
+        )
         if merged is None:
             return Failed("write_conflict")
         state = merged
@@ -64,12 +73,27 @@ def _undeferred(plan: Plan, items: list[Item], deferred: list[str]) -> list[Item
     return now
 
 
-def _merged(plan: Plan, state: dict[str, Any], items: list[Item]) -> dict[str, Any] | None:
-    """The state after a round; None when two nodes wrote one key."""
-    after = dict(state)
+def _first(cut: Cut | None) -> dict[str, Any]:
+    """The state that the run begins with; what is changed before that is reduced like any other state."""
+    if cut is None or cut.began or cut.scheduled:
+        return dict(FIRST)
+    total = FIRST["total"] + cut.changes.get("total", 0)
+    return {**cut.changes, **FIRST, "total": total}
+
+
+def _merged(
+    plan: Plan, state: dict[str, Any], items: list[Item], cut: Cut | None, visits: Counter[str]
+) -> dict[str, Any] | None:
+    """The state after a round; None when two nodes wrote one key. Steps that had ended at a cut saw no change."""
+    changed_state = state if cut is None else {**state, **cut.changes}
+    after = dict(changed_state)
     writers: dict[str, int] = {}
+    left = Counter(name for name, _ in items)
     for index, (name, payload) in enumerate(items):
-        changed, gone = plan.node(name).changes(state if payload is None else payload)
+        left[name] -= 1
+        ended = cut is not None and f"{name}#{visits[name] - left[name]}" in cut.done
+        seen = state if ended else changed_state
+        changed, gone = plan.node(name).changes(seen if payload is None else payload)
         for key, value in changed.items():
             if key == "log":
                 after[key] = after.get(key, []) + value

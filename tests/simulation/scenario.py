@@ -25,6 +25,7 @@ from holdfast.testing.faults import NO_FAULTS, Faults
 from holdfast.testing.loop import ProcessDied
 from holdfast.testing.world import SimulatedEngine, World
 from tests.simulation.effects import Effects
+from tests.simulation.forks import Cut, Forks
 from tests.simulation.model import Completed, Failed, expected
 from tests.simulation.plans import FIRST, Plan, build, draw_plan
 
@@ -104,6 +105,8 @@ class Started:
     acknowledged: bool = False
     touched: bool = False
     signals: set[str] = field(default_factory=set)
+    cut: Cut | None = None
+    """Where it was forked from another run."""
 
 
 class Scenario:
@@ -123,6 +126,7 @@ class Scenario:
         self.results: dict[str, Any] = {}
         self.strict = True
         self.peace = self.over = False
+        self.forks = Forks(self)
         drawing = self.random if plans is None else Random(plans)
         for number in range(shape.runs):
             plan = self._plan(drawing)
@@ -144,6 +148,7 @@ class Scenario:
         await self._staff()
         tasks = [asyncio.create_task(self._start(run)) for run in self.runs]
         people = [asyncio.create_task(self._intervene()) for _ in range(self.shape.interventions)]
+        people.append(asyncio.create_task(self.forks.make()))
         if self.random.random() < 0.3:
             tasks.append(asyncio.create_task(self._follow(self.runs[0])))
         if any(node.asks for run in self.runs for node in run.plan.nodes):
@@ -327,7 +332,7 @@ class Scenario:
         world = self.world
         until = world.now + PATIENCE
         for run in self.runs:
-            outcome = expected(run.plan)
+            outcome = expected(run.plan, cut=run.cut)
             while not await self._ended(run, outcome):
                 await self._staff()  # a crash that was meant for a certain commit may come only now
                 if world.now > until:
@@ -379,7 +384,7 @@ class Scenario:
         return found
 
     async def _outcome(self, run: Started) -> list[str]:
-        outcome, engine = expected(run.plan), (await self._someone())
+        outcome, engine = expected(run.plan, cut=run.cut), (await self._someone())
         try:
             result: Any = await engine.result(run.id, timeout=60)
         except RunFailed as error:
@@ -390,7 +395,8 @@ class Scenario:
         found = [] if result == wanted else [f"came to {result!r:.800}\n    the model says {wanted!r:.800}"]
         commits = self.world.chronicle.commits_of(run.id)
         journal = [fact for commit in commits for fact in commit.facts]
-        ends = [fact for fact in journal if isinstance(fact, facts.StepCompleted)]
+        forked = max((n for n, fact in enumerate(journal) if isinstance(fact, facts.RunForked)), default=0)
+        ends = [fact for fact in journal[forked:] if isinstance(fact, facts.StepCompleted)]
         for fact in ends:
             if kind_of(fact.step) == "inner":
                 continue

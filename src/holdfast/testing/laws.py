@@ -128,7 +128,12 @@ class _Book:
         return wrong
 
     def _fork(self) -> None:
-        """What had not ended well counts as never started; nothing waits."""
+        """What had not ended well counts as never started, with the calls inside of it; nothing waits."""
+        for name in [*self.steps]:
+            outer, inside, _ = name.rpartition("/")
+            if inside and not self.steps[outer].completed:
+                del self.steps[name]
+                self.iterations.pop(split_step(name)[0], None)
         for step in self.steps.values():
             if step.waits:
                 step.answer()
@@ -189,6 +194,8 @@ def _quiet(commits: Sequence[Commit], program: Program[Any]) -> Iterator[str]:
         if commit.opened is not None and len(commit.facts) == 1:
             continue  # started by a client; a worker decides
         last = commit.facts[-1]
+        if isinstance(last, facts.RunForked):
+            continue  # made by a client of another run's journal; a worker decides
         if isinstance(last, facts.RunPaused) and last.error is not None:
             continue  # parked without its program
         commands = wanted(program, progress, commit.at)
