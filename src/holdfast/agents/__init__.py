@@ -1,6 +1,7 @@
-"""Agents: named capabilities that steps and tasks ask, as a model, a function or a script."""
+"""Agents: named capabilities that steps and tasks ask, as a model, a person, a function or a script."""
 
 from holdfast.agents.openai import OpenAIAgent
+from holdfast.agents.person import Person
 from holdfast.agents.protocol import Completion
 from holdfast.agents.registry import get_agent, list_agents, register_agent
 from holdfast.agents.request import Agent, AgentRequest, ask
@@ -16,6 +17,7 @@ __all__ = [
     "AgentUnavailable",
     "Completion",
     "OpenAIAgent",
+    "Person",
     "Rule",
     "ScriptedAgent",
     "ask",

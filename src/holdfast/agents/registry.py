@@ -9,7 +9,7 @@ from holdfast.agents.request import Agent
 from holdfast.errors import AgentNotFound, DefinitionError
 from holdfast.model.checks import TEXT, Kind, setting
 
-_AGENT: Final = Kind(callable, "an OpenAIAgent, a ScriptedAgent or a function of an AgentRequest")
+_AGENT: Final = Kind(callable, "an OpenAIAgent, a Person, a ScriptedAgent or a function of an AgentRequest")
 _lock: Final = threading.Lock()
 _agents: Final[dict[str, Agent]] = {}
 
