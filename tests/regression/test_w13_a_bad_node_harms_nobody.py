@@ -13,8 +13,9 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 
-from holdfast import Engine, RunStatus, State, StateGraph
+from holdfast import Engine, RunStatus, State, StateGraph, StepContext
 from holdfast.patterns.graph.factory import GraphWorkflow
+from holdfast.profiles import Profile, StageProfile
 from holdfast.registry import Registry, as_workflow
 from tests.graphs import Gate, nothing, sequence
 
@@ -61,6 +62,21 @@ async def test_its_run_fails_and_others_go_on(engine: Engine, node: Callable[[St
     gate.open()
     assert await bystander.result(timeout=10) == {"n": 1}
     assert await engine.execute(sequence("next", node=lambda _: {"n": 2})) == {"n": 2}
+
+
+async def test_a_profile_without_a_prompt_leaves_that_of_the_code(engine: Engine) -> None:
+    """A stage's settings were replaced as a whole, and a node that took the prompt for given brought all down."""
+
+    def ask(state: State, step: StepContext) -> dict[str, Any]:
+        prompt = step.profile.prompt
+        assert prompt is not None
+        return {"asked": prompt.upper(), "threshold": step.profile.options["threshold"]}
+
+    made = StateGraph("w13")
+    made.add_node("ask", ask, profile=StageProfile(prompt="look", options={"threshold": 0.4}))
+    made.set_entry_point("ask").set_exit_point("ask")
+    await engine.save_profile(made, Profile("aggressive", {"ask": StageProfile(options={"threshold": 0.6})}))
+    assert await engine.execute(made, profile="aggressive") == {"asked": "LOOK", "threshold": 0.6}
 
 
 @pytest.mark.parametrize("place", ["factory", "router", "predicate", "reducer"])

@@ -12,6 +12,7 @@ import pytest
 
 from holdfast import END, START, Engine, RunStatus, State, StateGraph, StepContext
 from holdfast.patterns.graph.factory import GraphWorkflow
+from holdfast.profiles import Profile, StageProfile
 from holdfast.registry import Registry, as_workflow
 from tests.conftest import OpenEngine
 from tests.graphs import PATIENCE, parallel, sequence, until
@@ -171,6 +172,32 @@ async def test_a_change_that_does_not_fit_parks_the_run_and_says_why(
 
 async def is_paused(engine: Engine) -> bool:
     return (await engine.get("w23")).status is RunStatus.PAUSED
+
+
+async def test_editing_or_deleting_a_profile_changes_no_run_in_flight(
+    url: str, open_engine: OpenEngine
+) -> None:
+    """A run keeps what its profile said when it was started, through a failure and in another process."""
+
+    def node(state: State, step: StepContext) -> dict[str, Any]:
+        if step.attempt == 1:
+            raise ConnectionError
+        return {"prompt": step.profile.prompt}
+
+    graph = sequence("w23", node=node)
+    first = await open_engine(url, registry=knowing(graph))
+    await first.save_profile("w23", Profile("p", {"node": StageProfile(prompt="old")}))
+    runs = [await first.start("w23", profile="p") for _ in range(2)]
+    for run in runs:
+        assert (await run.wait()).status is RunStatus.FAILED
+    await first.save_profile("w23", Profile("p", {"node": StageProfile(prompt="new")}))
+    await runs[0].resume()
+    assert await runs[0].result() == {"prompt": "old"}
+    await first.delete_profile("w23", "p")
+    await first.close()
+    second = await open_engine(url, registry=knowing(graph))
+    await second.resume(runs[1].id)
+    assert await second.result(runs[1].id, timeout=PATIENCE) == {"prompt": "old"}
 
 
 async def test_a_parked_run_can_be_cancelled(url: str, open_engine: OpenEngine) -> None:
