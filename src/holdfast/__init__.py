@@ -44,6 +44,7 @@ from holdfast.patterns.graph.configs import (
     ParallelConfig,
 )
 from holdfast.patterns.graph.edges import Send
+from holdfast.patterns.graph.factory import WorkflowFactory as WorkflowFactory
 from holdfast.processing import process_chain, process_conditional, process_parallel, worker_pool
 from holdfast.registry import get_workflow, list_workflows, register, workflow_factory
 from holdfast.resilience import Bulkhead as Bulkhead

@@ -459,9 +459,9 @@ class Engine(Profiling):
             raise InvalidStatus(f"run {run!r} is {status}; {what}", fix=fix)
 
     async def settle(self, timeout: float | timedelta = 5) -> None:
-        """Wait until the checkpoint stores have what is committed, at most for `timeout`.
+        """Wait until checkpoint stores, and observers that workflows brought along, have what is committed.
 
-        Observers that workflows brought along are waited for, too, for a second at most.
+        Waits for `timeout` at most.
         """
         await self._open.settle(seconds(timeout))
 

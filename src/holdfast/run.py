@@ -182,13 +182,13 @@ class Run:
         """Send it a named value."""
         await self._engine.signal(self.id, name, value, key)
 
-    async def cancel(self) -> Run:
+    async def cancel(self, reason: str = "") -> Run:
         """Ask it to end."""
-        return self._replaced(await self._engine.cancel(self.id))
+        return self._replaced(await self._engine.cancel(self.id, reason))
 
-    async def pause(self) -> Run:
+    async def pause(self, reason: str = "") -> Run:
         """Let nothing new start until it is resumed."""
-        return self._replaced(await self._engine.pause(self.id))
+        return self._replaced(await self._engine.pause(self.id, reason))
 
     async def resume(self, secrets: dict[str, str] | None = None) -> Run:
         """Go on with it when it is paused, failed or cancelled."""

@@ -68,7 +68,7 @@ async def test_it_sees_all_events_of_its_graphs_runs_and_no_others(engine: Engin
     other = await engine.start(watched("other"))
     for run in (*ours, other):
         await run.wait()
-    await engine.settle()
+    await engine.settle(PATIENCE)
     for run in ours:
         assert observer.of(run.id) == await told(engine, run.id)
     assert {event.run_id for event in observer.events} == {run.id for run in ours}
@@ -88,7 +88,7 @@ async def test_it_is_given_by_name_as_a_class_or_as_it_is(engine: Engine) -> Non
     by_class = await engine.start(watched("by class", Made))
     await by_name.wait()
     await by_class.wait()
-    await engine.settle()
+    await engine.settle(PATIENCE)
     assert named.of(by_name.id) == await told(engine, by_name.id)
     (instance,) = made
     assert instance.of(by_class.id) == await told(engine, by_class.id)
@@ -98,7 +98,7 @@ async def test_a_given_one_wins_over_the_name_in_the_config(engine: Engine) -> N
     observer = Seen()
     run = await engine.start(watched("both", observer, GraphConfig(observer="noop")))
     await run.wait()
-    await engine.settle()
+    await engine.settle(PATIENCE)
     assert observer.of(run.id) == await told(engine, run.id)
 
 
@@ -133,7 +133,7 @@ async def test_a_factory_names_its_observer_in_its_config(engine: Engine) -> Non
 
     run = await engine.start(GraphWorkflow("made", build, config=GraphConfig(observer="audit")))
     await run.wait()
-    await engine.settle()
+    await engine.settle(PATIENCE)
     assert observer.of(run.id) == await told(engine, run.id)
 
 
@@ -146,7 +146,7 @@ async def test_what_is_the_engines_observer_too_sees_each_event_once(
     await run.wait()
     expected = await told(engine, run.id)
     await until(lambda: len(observer.events) >= len(expected))
-    await engine.settle()
+    await engine.settle(PATIENCE)
     assert observer.of(run.id) == expected
 
 
@@ -161,7 +161,7 @@ async def test_graphs_of_one_shape_have_each_their_own(engine: Engine) -> None:
     gate.open()
     for run in runs:
         await run.wait()
-    await engine.settle()
+    await engine.settle(PATIENCE)
     for run, observer in zip(runs, observers, strict=True):
         assert observer.of(run.id) == await told(engine, run.id)
         assert {event.run_id for event in observer.events} == {run.id}
@@ -170,7 +170,7 @@ async def test_graphs_of_one_shape_have_each_their_own(engine: Engine) -> None:
 async def test_those_that_nobody_brings_any_more_are_let_go(engine: Engine) -> None:
     for _ in range(20):
         await engine.execute(watched("built anew", Seen()))
-    await engine.settle()
+    await engine.settle(PATIENCE)
     await until(lambda: len([t for t in asyncio.all_tasks() if "built anew:Seen" in t.get_name()]) == 1)
     assert [name for name in engine.lag() if name.startswith("built anew")] != []
     engine.registry.remove("built anew")
@@ -190,7 +190,7 @@ async def test_one_that_raises_is_reported_and_harms_no_run(
     observer = Broken()
     run = await engine.start(watched("raises", observer))
     assert await run.result() == {"n": 1}
-    await engine.settle()
+    await engine.settle(PATIENCE)
     assert observer.of(run.id) == await told(engine, run.id)
     assert "observer raises:Broken raised OSError on run.started" in caplog.text
 
@@ -248,7 +248,7 @@ async def test_chunks_are_seen_by_the_observer_of_their_run_alone(engine: Engine
     runs = [await engine.start(watched(f"talks {n}", o, node=talk)) for n, o in enumerate(observers)]
     for run in runs:
         await run.wait()
-    await engine.settle()
+    await engine.settle(PATIENCE)
     for run, observer in zip(runs, observers, strict=True):
         assert observer.of(run.id) == await told(engine, run.id)
         said = [event.data["chunk"] for event in observer.events if event.type == "stage.chunk"]
@@ -274,7 +274,7 @@ async def test_a_run_that_another_process_began_is_seen_from_where_it_is(
     first.registry.add(as_workflow(watched("moved", observer, node=held)))
     second = await open_engine(url)
     assert await second.result(run.id) == {"n": 1}
-    await second.settle()
+    await second.settle(PATIENCE)
     whole = await told(second, run.id)
     assert observer.of(run.id) == [each for each in whole if each[0] >= observer.events[0].position]
     assert observer.of(run.id)[-1][1] == "run.completed"

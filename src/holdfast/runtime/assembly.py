@@ -32,7 +32,6 @@ from holdfast.runtime.guards.gates import Gates
 from holdfast.runtime.held import Held
 from holdfast.runtime.host import Host
 from holdfast.runtime.listed import Listed
-from holdfast.runtime.observers import CLOSING
 from holdfast.runtime.observing import Observers
 from holdfast.runtime.pulse import Pulse
 from holdfast.runtime.secrets import SecretMemory
@@ -125,12 +124,8 @@ class Assembly:
         self.feed.nudge()
 
     async def settle(self, timeout: float) -> None:
-        """Wait until checkpoint stores and the workflows' observers have what is committed.
-
-        Stores for `timeout` seconds at most; observers, whom nothing waits for otherwise, for a moment.
-        """
-        await self.checkpoints.settle(timeout)
-        await self._attached.settle(min(timeout, CLOSING))
+        """Wait until checkpoint stores and the workflows' observers have what is committed, at most for `timeout`."""
+        await asyncio.gather(self.checkpoints.settle(timeout), self._attached.settle(timeout))
 
     def _beat(self) -> None:
         self.feed.nudge()
