@@ -7,8 +7,34 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from holdfast import Run
+from holdfast import Engine, Run, Runtime
 from holdfast.agents import Agent, OpenAIAgent
+from holdfast.errors import RunFailed
+
+
+async def run_in_memory(
+    workflow: str, params: Mapping[str, Any], agent: Agent, console: Console, *keys: str
+) -> int:
+    """Runs a workflow in memory, shows its steps and some values of its result, and returns the exit code."""
+    async with Engine("sqlite:///:memory:", runtime=Runtime(agent=agent), observers=()) as engine:
+        run = await engine.start(workflow, params)
+        await follow(run, console)
+        result = await result_of(run, console)
+    if result is None:
+        return 1
+    console.print()
+    console.print(shown(result, *keys))
+    return 0
+
+
+async def result_of(run: Run, console: Console) -> Mapping[str, Any] | None:
+    """Returns the result of a run; prints why there is none."""
+    try:
+        result: Mapping[str, Any] = await run.result()
+    except RunFailed as error:
+        console.print(f"  {error.message}", style="red", highlight=False, soft_wrap=True, markup=False)
+        return None
+    return result
 
 
 async def follow(run: Run, console: Console) -> None:

@@ -13,10 +13,9 @@ from typing import Final
 from rich.console import Console
 
 from examples.models import model_from_environment
-from examples.terminal import follow, named, shown
+from examples.terminal import follow, named, result_of, shown
 from holdfast import Engine, Runtime
 from holdfast.agents import Agent
-from holdfast.errors import RunFailed
 
 from .workflow import NAME, QUESTION, offline
 
@@ -55,10 +54,8 @@ async def answer_all(store: str, runtime: Runtime, console: Console, *, yes: boo
         console.rule("3. The end")
         for name in SAMPLES:
             run = await engine.get(name)
-            try:
-                result = await run.result()
-            except RunFailed as error:
-                console.print(f" {error.message}", style="red", highlight=False, soft_wrap=True, markup=False)
+            result = await result_of(run, console)
+            if result is None:
                 return 1
             console.print(
                 shown(result, "title", "risk", "why", *(["by"] if "by" in result else []), "outcome")

@@ -9,10 +9,8 @@ from typing import Final
 from rich.console import Console
 
 from examples.models import model_from_environment
-from examples.terminal import follow, named, shown
-from holdfast import Engine, Runtime
+from examples.terminal import named, run_in_memory
 from holdfast.agents import Agent
-from holdfast.errors import RunFailed
 
 from .workflow import NAME, offline
 
@@ -25,17 +23,7 @@ left Gull Rock in 1984. Since then the lighthouse on Gull Rock has run by itself
 async def main(text: str, agent: Agent, console: Console) -> int:
     """Runs the workflow in memory and returns the exit code."""
     console.rule(f"Summarize, by {named(agent)}")
-    async with Engine("sqlite:///:memory:", runtime=Runtime(agent=agent), observers=()) as engine:
-        run = await engine.start(NAME, {"text": text})
-        await follow(run, console)
-        try:
-            result = await run.result()
-        except RunFailed as error:
-            console.print(f"  {error.message}", style="red", highlight=False, soft_wrap=True, markup=False)
-            return 1
-    console.print()
-    console.print(shown(result, "text", "summary"))
-    return 0
+    return await run_in_memory(NAME, {"text": text}, agent, console, "text", "summary")
 
 
 if __name__ == "__main__":

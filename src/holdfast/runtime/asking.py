@@ -78,36 +78,21 @@ class Asking:
         step = step_id(f"{attempt.step.step}/{name}", number)
         call = _Call(step, name, number, self._executor.clock.now())
         known = None if attempt.step.results is None else attempt.step.results.get(step)
-        if attempt.work.is_async:
-            return self._call(call, known, fn, args, kwargs)
-        return self._call_here(call, known, fn, args, kwargs)
+        do = partial(fn, *args, **kwargs)
+        return self._call(call, known, do) if attempt.work.is_async else self._call_here(call, known, do)
 
-    async def _call(
-        self,
-        call: _Call,
-        known: msgspec.Raw | None,
-        fn: Function,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:
+    async def _call(self, call: _Call, known: msgspec.Raw | None, do: Callable[[], Any]) -> Any:
         if known is not None:
             return self._read(known)
-        value = await call_anywhere(self._executor.threads, partial(fn, *args, **kwargs))
+        value = await call_anywhere(self._executor.threads, do)
         kept, result = self._keep(call, value)
         await asyncio.wrap_future(kept)
         return self._read(result)
 
-    def _call_here(
-        self,
-        call: _Call,
-        known: msgspec.Raw | None,
-        fn: Function,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:
+    def _call_here(self, call: _Call, known: msgspec.Raw | None, do: Callable[[], Any]) -> Any:
         if known is not None:
             return self._read(known)
-        value = fn(*args, **kwargs)
+        value = do()
         if inspect.isawaitable(value):
             value = asyncio.run_coroutine_threadsafe(_awaited(value), self._executor.loop).result()
         kept, result = self._keep(call, value)

@@ -7,7 +7,7 @@ from typing import Any
 from holdfast.core.effects import error_of as error_of_run
 from holdfast.core.effects import progress_of
 from holdfast.core.ledger import Ledger, OpenStep
-from holdfast.core.takeover import UNKNOWN, judged, lost_attempts, parked
+from holdfast.core.takeover import UNKNOWN, dropped_attempts, judged, lost_attempts, parked
 from holdfast.errors import NondeterminismError
 from holdfast.model import facts
 from holdfast.model.run import Progress
@@ -57,6 +57,18 @@ def test_an_attempt_that_was_asked_to_end_has_ended_with_its_worker() -> None:
     ledger = after(STARTED, scheduled("a"), scheduled("b"), facts.CancelRequested(), asked("a"))
     lost = [timeless(fact) for fact in lost_attempts(ledger, NOON)]
     assert lost == [cancelled("a"), retried("b", 2, reason="worker lost")]
+
+
+def test_what_a_paused_run_did_not_begin_before_its_pause_was_never_started() -> None:
+    paused = facts.RunPaused(at=NOON)
+    begun = scheduled("a", at=NOON - SECOND)
+    later = scheduled("b", at=NOON - SECOND, due=NOON + SECOND)
+    assert dropped_attempts(after(STARTED, begun), NOON) == []  # no pause
+    dropped = dropped_attempts(after(STARTED, begun, later, paused), NOON + SECOND)
+    assert dropped == [retried("a", 2, at=NOON + SECOND, reason="worker lost")]
+    # Who closed it recorded the next attempt already; nobody started that.
+    again = retried("a", 2, at=NOON + 1, reason="worker lost")
+    assert dropped_attempts(after(STARTED, begun, later, paused, again), NOON + SECOND) == []
 
 
 def test_a_reason_is_kept_as_text_that_can_be_stored() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from argparse import Namespace
+from collections.abc import Awaitable, Callable
 
 from holdfast.cli import hints
 from holdfast.cli.access import client, find_run, is_served
@@ -11,33 +12,25 @@ from holdfast.cli.arguments import value_of
 from holdfast.cli.failures import DONE
 from holdfast.cli.output import Output
 from holdfast.engine import Engine
+from holdfast.model.ids import RunId
 from holdfast.model.run import ENDED, RunStatus
 from holdfast.run import Run
 
 
 def cancel(args: Namespace, out: Output) -> int:
     """Ask a run to end."""
-    return asyncio.run(_cancel(args, out))
-
-
-async def _cancel(args: Namespace, out: Output) -> int:
-    async with client(args.url) as engine:
-        run = await find_run(engine, args.run, out)
-        after = await engine.cancel(run.id, args.reason)
-        await _tell(engine, args, out, (run, after))
-    return DONE
+    return asyncio.run(_request(args, out, Engine.cancel))
 
 
 def pause(args: Namespace, out: Output) -> int:
     """Let nothing new start in a run."""
-    return asyncio.run(_pause(args, out))
+    return asyncio.run(_request(args, out, Engine.pause))
 
 
-async def _pause(args: Namespace, out: Output) -> int:
+async def _request(args: Namespace, out: Output, ask: Callable[[Engine, RunId, str], Awaitable[Run]]) -> int:
     async with client(args.url) as engine:
         run = await find_run(engine, args.run, out)
-        after = await engine.pause(run.id, args.reason)
-        await _tell(engine, args, out, (run, after))
+        await _tell(engine, args, out, (run, await ask(engine, run.id, args.reason)))
     return DONE
 
 
