@@ -114,6 +114,8 @@ def _queues(share: int) -> Iterator[Cell]:
         flags = ("--engine", engine, "--jobs", str(jobs // share))
         once = engine != "holdfast"
         yield Cell("queue", f"enqueue to start {engine}", ("latency", *flags), once, postgres=True)
+    flags = ("--engine", "holdfast", "--here", "--jobs", str(LATENCY_JOBS["holdfast"] // share))
+    yield Cell("queue", "enqueue to start here holdfast", ("latency", *flags), postgres=True)
     for engine in ("holdfast", "dbos"):
         flags = ("--engine", engine, "--runs", str(1000 // share))
         once = engine != "holdfast"

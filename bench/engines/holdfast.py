@@ -41,6 +41,14 @@ async def client(url: str) -> AsyncIterator[Enqueue]:
         yield lambda job: engine.start("one-step", {"job": job})
 
 
+@contextlib.asynccontextmanager
+async def client_that_works(url: str, board: Board) -> AsyncIterator[Enqueue]:
+    """What enqueues one job and works itself, in one process."""
+    define(board.mark)
+    async with Engine(url, observers=()) as engine:
+        yield lambda job: engine.start("one-step", {"job": job})
+
+
 def define_three(mark: Callable[[int], None], runs: int, *, ends: bool) -> None:
     @workflow_factory("three-steps", "the second may never end")
     def three_steps(graph: StateGraph, runtime: Runtime, params: dict[str, Any]) -> State:
