@@ -3,6 +3,7 @@
 A program answers three questions and never waits, reads a clock, draws a random number or touches a database: what is
 known after one more fact (`evolve`), what is wanted and not yet recorded (`decide`), and what running a step means
 (`work`). After a crash `decide` of the folded journal is exactly the outstanding work.
+A new pattern is a folder in `patterns/` with its program and workflow, and a branch in `registry.as_workflow`.
 (The split of decide and evolve is the Decider of Chassaing, 2021.)
 """
 

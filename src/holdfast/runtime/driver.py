@@ -1,8 +1,9 @@
 """The one driver: takes arrivals, advances the program, commits, and runs what the commit allows.
 
-Every run that this process holds has one `drive` task. A turn is: arrivals in, `advance`, one commit, then the steps
-that became due are started. Nothing runs that is not committed, nothing is told that is not committed. When the run
-is found at another position or epoch, another worker has it: everything of it is dropped here.
+Every run that this process holds has one `drive` task. A turn is: arrivals in (results of steps, and what others sent
+to the inbox, such as signals), `advance`, one commit, then the steps that became due are started: n steps cost at most
+n + 1 commits. Nothing runs and nothing is told that is not committed. After a crash `takeover` comes first. When the
+run is found at another position or epoch, another worker has it: everything of it is dropped here.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """The store port: what a database must do for the engine, and what it promises.
 
-One write path: `commit`. Everyone who is not a run's holder writes through `deliver`. A store groups the commits of
-concurrent runs into one transaction. Every method is safe to call from the engine's event loop; none holds the loop
-for longer than a short flush. All raise `StoreUnavailable` when the database cannot be reached, in which case nothing
-of the call was written unless the text says otherwise. Instants are microseconds; `now` comes from the store's clock.
+One write path: `commit`, for the holder of a run, whose claim raised its epoch. All others (a signal, a cancel, a due
+timer, a child's end) write to the run's inbox by `deliver`; the holder takes that into its next commit. A store groups
+commits of concurrent runs into one transaction. Every method is safe to call from the engine's event loop; none holds
+the loop for longer than a short flush. All raise `StoreUnavailable` when the database cannot be reached, in which case
+nothing of the call was written unless the text says otherwise. Instants are microseconds; `now` is the store's clock.
 """
 
 from __future__ import annotations

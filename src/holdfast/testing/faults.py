@@ -165,9 +165,13 @@ class _Done(Generic[T]):
         return self._value
 
 
+async def _rest(begun: Coroutine[Any, Any, T], waits_for: Any) -> T:
+    """Go on with a coroutine that has begun to wait. A task takes no generator, from Python 3.12 on."""
+    return await _steps(begun, waits_for)
+
+
 @types.coroutine
-def _rest(begun: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
-    """Go on with a coroutine that has begun to wait."""
+def _steps(begun: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
     while True:
         try:
             sent = yield waits_for
