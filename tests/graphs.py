@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from holdfast import END, START, StateGraph
+from holdfast.patterns.graph.factory import GraphWorkflow
 
 LONG: Final = bool(os.environ.get("HOLDFAST_TEST_LONG"))
 """Whether the long forms of the tests are asked for."""
@@ -18,7 +19,7 @@ LONG: Final = bool(os.environ.get("HOLDFAST_TEST_LONG"))
 PATIENCE: Final = 20.0
 """Seconds after which a test gives up; far more than anything takes on a busy machine."""
 
-Node = Callable[..., Any]
+Node = Callable[..., Any] | StateGraph | GraphWorkflow | str
 Nodes = Node | tuple[Node, dict[str, Any]]
 """A node's function, with the options of `add_node` if there are any."""
 

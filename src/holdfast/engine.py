@@ -39,7 +39,7 @@ from holdfast.model.checks import (
     argument,
     instance_of,
 )
-from holdfast.model.ids import RunId, check_run_id, microseconds, seconds
+from holdfast.model.ids import RunId, check_new_run_id, check_run_id, microseconds, seconds
 from holdfast.model.run import ENDED, RESUMABLE, RunStatus
 from holdfast.model.sameness import is_same
 from holdfast.model.secrets import Secrets
@@ -266,7 +266,7 @@ class Engine(Profiling):
         encoded = self._encode_params(checked, known)
         pinned = await self._pinned(definition, checked, profile)
         known.refuse({"profile": pinned})
-        run_id = new_id(self._clock) if id is None else check_run_id(id)
+        run_id = new_id(self._clock) if id is None else check_new_run_id(id)
         _refuse_secret(known, {"id": run_id, **{f"tags[{n}]": tag for n, tag in enumerate(tags or ())}})
         if known and (parts.worker is None or (queue or definition.queue) not in parts.worker.queues):
             raise SecretsNeedWorker

@@ -8,7 +8,7 @@ from typing import Any
 
 from holdfast import END, START
 from tests.simulation.forks import Cut
-from tests.simulation.plans import FIRST, Choice, Fan, Plan, most
+from tests.simulation.plans import FIRST, Choice, Fan, NodePlan, Plan, most
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,12 @@ class Failed:
 Item = tuple[str, dict[str, Any] | None]
 
 
-def expected(plan: Plan, *, mended: bool = True, cut: Cut | None = None) -> Completed | Failed:
+def expected(
+    plan: Plan, *, mended: bool = True, cut: Cut | None = None, first: dict[str, Any] | None = None
+) -> Completed | Failed:
     """Run the plan in memory; broken nodes fail unless they are mended. A `cut` changes the state on the way."""
     order = {node.name: index for index, node in enumerate(plan.nodes)}
-    state, ended, ran, rounds = _first(cut), [START], 0, 0
+    state, ended, ran, rounds = _first(cut) if first is None else dict(first), [START], 0, 0
     arrived: dict[int, set[str]] = {}
     deferred: list[str] = []
     visits: Counter[str] = Counter()
@@ -45,10 +47,16 @@ def expected(plan: Plan, *, mended: bool = True, cut: Cut | None = None) -> Comp
         ran, rounds = ran + len(items), rounds + 1
         if rounds > plan.max_iterations:
             return Failed("max_iterations")
-        broken = [name for name, _ in items if plan.node(name).broken and not mended]
+        inner = {name: _inner(plan.node(name), state, mended=mended) for name, _ in items}
+        ran += sum(found.steps for found in inner.values() if isinstance(found, Completed))
+        broken = [
+            name
+            for name, _ in items
+            if (plan.node(name).broken and not mended) or isinstance(inner[name], Failed)
+        ]
         if broken:
             # One that waits when another fails is cancelled, and never comes to its own failure.
-            waits = any(plan.node(name).asks or plan.node(name).retry for name in broken)
+            waits = any(_may_wait(plan.node(name)) for name in broken)
             return Failed("step_failed", "" if waits and len(broken) > 1 else broken[0])
         visits.update(name for name, _ in items)
         merged = _merged(
@@ -73,6 +81,30 @@ def _undeferred(plan: Plan, items: list[Item], deferred: list[str]) -> list[Item
     return now
 
 
+SHARED = ("log", "total", "most", "clash")
+"""The keys that a graph and one within it both know."""
+
+
+def _inner(node: NodePlan, state: dict[str, Any], *, mended: bool = True) -> Completed | Failed | None:
+    """What the graph of a node comes to; None when it is a function."""
+    if node.inner is None:
+        return None
+    given = {key: state[key] for key in SHARED if key in state}
+    return expected(node.inner, mended=mended, first=given)
+
+
+def _may_wait(node: NodePlan) -> bool:
+    return node.asks or node.retry is not None
+
+
+def _written(state: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    """What a graph within another one writes: of a list the rest, of the other keys what it changed."""
+    written = {key: result[key] for key in SHARED if key in result and result[key] != state.get(key)}
+    if "log" in written:
+        written["log"] = result["log"][len(state["log"]) :]
+    return written
+
+
 def _first(cut: Cut | None) -> dict[str, Any]:
     """The state that the run begins with; what is changed before that is reduced like any other state."""
     if cut is None or cut.began or cut.scheduled:
@@ -94,6 +126,8 @@ def _merged(
         ended = cut is not None and f"{name}#{visits[name] - left[name]}" in cut.done
         seen = state if ended else changed_state
         changed, gone = plan.node(name).changes(seen if payload is None else payload)
+        if isinstance(within := _inner(plan.node(name), seen), Completed):
+            changed, gone = _written(seen, within.state), []
         for key, value in changed.items():
             if key == "log":
                 after[key] = after.get(key, []) + value

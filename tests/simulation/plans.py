@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Annotated, Any, TypedDict
@@ -113,6 +113,8 @@ class NodePlan:
     asks: bool = False
     defer: bool = False
     patience: float | None = None
+    inner: Plan | None = None
+    """The graph that the node is, if it is one."""
 
     @property
     def question(self) -> str:
@@ -143,9 +145,12 @@ class Plan:
     def node(self, name: str) -> NodePlan:
         return next(node for node in self.nodes if node.name == name)
 
-    @property
-    def broken(self) -> bool:
-        return any(node.broken for node in self.nodes)
+    def all_nodes(self) -> Iterator[NodePlan]:
+        """Also those of graphs that nodes are."""
+        for node in self.nodes:
+            yield node
+            if node.inner is not None:
+                yield from node.inner.all_nodes()
 
 
 FIRST: dict[str, Any] = {"total": 1, "log": ["start"]}
@@ -156,7 +161,8 @@ def build(plan: Plan, name: str, effects: Effects) -> StateGraph:
     graph = StateGraph(name, schema(plan), GraphConfig(max_iterations=plan.max_iterations))
     for node in plan.nodes:
         options: dict[str, Any] = {"retry": node.retry, "timeout": node.timeout, "defer": node.defer}
-        graph.add_node(node.name, effects.node(node), **options)
+        inner = None if node.inner is None else build(node.inner, f"in {node.name}", effects)
+        graph.add_node(node.name, inner or effects.node(node), **options)
     for source, target, when in plan.edges:
         graph.add_edge(source, target, when=when)
     for source, router, targets in plan.routers:
@@ -172,10 +178,11 @@ def build(plan: Plan, name: str, effects: Effects) -> StateGraph:
 class Planner:
     """Draws a plan: segments one after another, from START to END."""
 
-    def __init__(self, random: Random, size: int) -> None:
+    def __init__(self, random: Random, size: int, within: str = "") -> None:
         self.random = random
         self.plan = Plan()
         self._left = size
+        self._within = within
 
     def draw(self) -> Plan:
         segments = (
@@ -194,18 +201,18 @@ class Planner:
             last = leaving
         assert last is not None
         self.plan.edges.append((last, END, None))
-        if self.random.random() < 0.03:
+        if self.random.random() < 0.03 and not self._within:
             self.plan.max_iterations = self.random.randint(1, 6)
         return self.plan
 
     def _node(self, *, fanned: bool = False) -> str:
         random = self.random
         self._left -= 1
-        node = NodePlan(f"n{len(self.plan.nodes)}", random.randrange(1000), fanned=fanned)
+        node = NodePlan(f"{self._within}n{len(self.plan.nodes)}", random.randrange(1000), fanned=fanned)
         node.plain = random.random() < 0.2
         node.seconds = 0.0 if node.plain or random.random() < 0.2 else random.choice((0.01, 0.2, 1.0, 3.0))
         node.large = random.random() < 0.02
-        if random.random() < 0.1 and self.plan.nodes:
+        if random.random() < 0.1 and self.plan.nodes and not self._within:
             node.removes = f"k_{random.choice(self.plan.nodes).name}"
         if random.random() < 0.25:
             self._unreliable(node)
@@ -215,7 +222,24 @@ class Planner:
         if random.random() < 0.08:
             node.asks, node.patience = True, random.choice((None, None, 0.5, 20.0))
         self.plan.nodes.append(node)
+        if not fanned and len(self._within) < 4 and random.random() < 0.06:
+            self._nest(node)
         return node.name
+
+    def _nest(self, node: NodePlan) -> None:
+        """Make the node a graph. What it shares with the one around it are the reduced keys."""
+        random = self.random
+        node.inner = Planner(random, random.randint(1, 3), f"{node.name}-").draw()
+        node.broken, node.removes, node.clashes = False, "", False
+        node.retry = random.choice((None, RetryPolicy(attempts=3, backoff=random.choice((0.0, 0.5, 4.0)))))
+        node.timeout = random.choice((None, None, None, 1.0, 30.0))
+        node.asks, node.calls = False, 0
+
+    def _count(self, node: NodePlan) -> None:
+        """Have the node count its rounds, which a graph does not."""
+        if node.inner is not None:
+            node.inner, node.retry, node.timeout = None, None, None
+            node.failures = node.slow = 0
 
     def _unreliable(self, node: NodePlan) -> None:
         random = self.random
@@ -244,9 +268,9 @@ class Planner:
             branch = [self._node() for _ in range(self.random.choice((1, 1, 1, 2, 3)))]
             self._link([entry, *branch])
             ends.append(branch[-1])
-        if self.random.random() < 0.03:
+        if self.random.random() < 0.03 and not self._within:
             for name in ends[:2]:
-                self.plan.node(name).clashes = True
+                self.plan.node(name).clashes = self.plan.node(name).inner is None
         last = self._node()
         if self.random.random() < 0.7:
             self.plan.joins.append((tuple(ends), last))
@@ -284,6 +308,7 @@ class Planner:
         names = [self._node() for _ in range(self.random.randint(1, 3))]
         self._link(names)
         last = self._node()
+        self._count(self.plan.node(names[-1]))
         bound = Below(f"n_{names[-1]}", self.random.randint(2, 4))
         self.plan.edges += [(names[-1], names[0], bound), (names[-1], last, None)]
         return names[0], last

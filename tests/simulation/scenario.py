@@ -21,6 +21,8 @@ from holdfast.model import facts
 from holdfast.model.event import RunEvent
 from holdfast.model.run import RunRow, RunStatus
 from holdfast.registry import Registry, as_workflow
+from holdfast.store.rows import RunQuery
+from holdfast.testing.families import family_laws, last_fork
 from holdfast.testing.faults import NO_FAULTS, Faults
 from holdfast.testing.loop import ProcessDied
 from holdfast.testing.world import SimulatedEngine, World
@@ -132,7 +134,9 @@ class Scenario:
             plan = self._plan(drawing)
             name = f"graph-{number}"
             self.registry.add(as_workflow(build(plan, name, self.effects)))
-            self.runs.append(Started(f"run-{number}", plan, name))
+            # Whether a child takes longer than its node allows is nothing that the model knows.
+            hurried = any(node.inner is not None and node.timeout for node in plan.all_nodes())
+            self.runs.append(Started(f"run-{number}", plan, name, touched=hurried))
 
     def _plan(self, random: Random) -> Plan:
         while True:
@@ -151,7 +155,7 @@ class Scenario:
         people.append(asyncio.create_task(self.forks.make()))
         if self.random.random() < 0.3:
             tasks.append(asyncio.create_task(self._follow(self.runs[0])))
-        if any(node.asks for run in self.runs for node in run.plan.nodes):
+        if any(node.asks for run in self.runs for node in run.plan.all_nodes()):
             tasks.append(asyncio.create_task(self._answer()))
         if self.shape.chaos or self.shape.faults is not NO_FAULTS:
             tasks.append(asyncio.create_task(self._trouble()))
@@ -245,15 +249,16 @@ class Scenario:
             return
         run = random.choice(self.runs)
         run.touched = True
+        target = random.choice([run.id, *(row.id for row in await self._children(run))])
         key = f"signal-{random.randint(1, 3)}"
         verb = random.choice(("pause", "pause", "cancel", "resume", "signal", "signal"))
         for _ in range(random.choice((1, 1, 2))):
             engine = await self._someone()
             actions: dict[str, Any] = {
-                "pause": lambda e=engine: e.pause(run.id),
-                "cancel": lambda e=engine: e.cancel(run.id),
-                "resume": lambda e=engine: e.resume(run.id),
-                "signal": lambda e=engine: e.signal(run.id, "news", 1, key=key),
+                "pause": lambda e=engine: e.pause(target),
+                "cancel": lambda e=engine: e.cancel(target),
+                "resume": lambda e=engine: e.resume(target),
+                "signal": lambda e=engine: e.signal(target, "news", 1, key=key),
             }
             with contextlib.suppress(*GONE, RunNotFound, InvalidStatus):
                 await actions[verb]()
@@ -266,15 +271,23 @@ class Scenario:
         while not self.over:
             await asyncio.sleep(self.random.uniform(0.1, 5))
             for run in self.runs:
-                row = await self.world.store.run(run.id)
-                for wait in () if row is None else row.waiting_on:
-                    if wait.startswith("signal "):
-                        with contextlib.suppress(*GONE, RunNotFound, InvalidStatus):
-                            await self._tell(run, wait.removeprefix("signal "))
+                for row in await self._family(run):
+                    for wait in row.waiting_on:
+                        if wait.startswith("signal "):
+                            with contextlib.suppress(*GONE, RunNotFound, InvalidStatus):
+                                await self._tell(run, row.id, wait.removeprefix("signal "))
 
-    async def _tell(self, run: Started, question: str) -> None:
-        weight = next(node.weight for node in run.plan.nodes if node.question == question)
-        await (await self._someone()).signal(run.id, question, weight)
+    async def _tell(self, run: Started, asking: str, question: str) -> None:
+        weight = next(node.weight for node in run.plan.all_nodes() if node.question == question)
+        await (await self._someone()).signal(asking, question, weight)
+
+    async def _family(self, run: Started) -> list[RunRow]:
+        """The run and all its descendants."""
+        rows = await self.world.store.runs(RunQuery(limit=1000, ascending=True))
+        return [row for row in rows if row.id == run.id or row.id.startswith(f"{run.id}/")]
+
+    async def _children(self, run: Started) -> list[RunRow]:
+        return [row for row in await self._family(run) if row.parent]
 
     async def _follow(self, run: Started) -> None:
         """Follow a run's events wherever they can be had, and keep their positions."""
@@ -353,17 +366,19 @@ class Scenario:
         code = None if row.error is None else row.error.code
         if row.status is RunStatus.FAILED and isinstance(outcome, Failed) and code == outcome.code:
             return True
-        if row.status in (RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.PAUSED):
-            engine = await self._someone()
-            with contextlib.suppress(*GONE):
-                await engine.resume(run.id)
+        parked = [child for child in await self._children(run) if child.status is RunStatus.PAUSED]
+        for each in (row, *parked):
+            if each.status in (RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.PAUSED):
+                engine = await self._someone()
+                with contextlib.suppress(*GONE, InvalidStatus):
+                    await engine.resume(each.id)
         return False
 
     async def _stuck(self, run: Started) -> str:
         database = self.world.store._writer.connection  # type: ignore[attr-defined]
-        row = await self.world.store.run(run.id)
-        jobs = database.execute("SELECT * FROM jobs WHERE run = ?", (run.id,)).fetchall()
-        inbox = database.execute("SELECT * FROM inbox WHERE run = ?", (run.id,)).fetchall()
+        row = await self._family(run)
+        jobs = database.execute("SELECT * FROM jobs").fetchall()
+        inbox = database.execute("SELECT * FROM inbox").fetchall()
         workers = database.execute("SELECT id, leased_until, stopped_at FROM workers").fetchall()
         living = [engine.name for engine in self.world.living()]
         return f"{row}\n    job {jobs}\n    inbox {inbox}\n    workers {workers}\n    living {living}"
@@ -393,16 +408,10 @@ class Scenario:
         self.results[run.id] = result
         wanted = outcome.state if isinstance(outcome, Completed) else outcome
         found = [] if result == wanted else [f"came to {result!r:.800}\n    the model says {wanted!r:.800}"]
-        commits = self.world.chronicle.commits_of(run.id)
-        journal = [fact for commit in commits for fact in commit.facts]
-        forked = max((n for n, fact in enumerate(journal) if isinstance(fact, facts.RunForked)), default=0)
-        ends = [fact for fact in journal[forked:] if isinstance(fact, facts.StepCompleted)]
-        for fact in ends:
-            if kind_of(fact.step) == "inner":
-                continue
-            begun = (run.id, fact.step, fact.attempt) in self.effects.finished
-            if not begun:
-                found.append(f"{fact.step} attempt {fact.attempt} is recorded as completed and never was")
+        journal = self._journal(run.id)
+        family = await self._family(run)
+        found += [text for each in family for text in self._never_ended(each.id)]
+        found += family_laws(family, self._journal)
         keys = [fact.key for fact in journal if isinstance(fact, facts.SignalReceived)]
         if len(keys) != len(set(keys)):
             found.append(f"a signal was taken twice: {keys}")
@@ -410,6 +419,22 @@ class Scenario:
         if run.id in self.followed and self.followed[run.id] != shown:
             found.append(f"a follower saw {self.followed[run.id]} of {shown}")
         return found
+
+    def _journal(self, run: str) -> list[facts.Fact]:
+        return [fact for commit in self.world.chronicle.commits_of(run) for fact in commit.facts]
+
+    def _never_ended(self, run: str) -> list[str]:
+        """Steps of code that are recorded as completed and never were."""
+        journal = self._journal(run)
+        nested = {f.step for f in journal if isinstance(f, facts.StepScheduled) and f.kind == "run"}
+        return [
+            f"{run}: {fact.step} attempt {fact.attempt} is recorded as completed and never was"
+            for fact in journal[last_fork(journal) :]
+            if isinstance(fact, facts.StepCompleted)
+            and kind_of(fact.step) != "inner"
+            and fact.step not in nested
+            and (run, fact.step, fact.attempt) not in self.effects.finished
+        ]
 
     def _observed(self) -> list[str]:
         found = []

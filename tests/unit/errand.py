@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from holdfast.core.ledger import Ledger, OpenStep
-from holdfast.core.work import Work
+from holdfast.core.work import Child, Work
 from holdfast.model import commands, facts
 from holdfast.model.ids import step_id
 
@@ -64,6 +64,9 @@ class Errand:
         return commands.ScheduleStep(step, name, kind=self.kind, shielded=name == self.shielded)
 
     def work(self, progress: ErrandProgress, step: OpenStep) -> Work:
+        raise LookupError(step)
+
+    def child(self, progress: ErrandProgress, step: OpenStep) -> Child:
         raise LookupError(step)
 
     def changes(self, given: Mapping[str, Any]) -> msgspec.Raw:

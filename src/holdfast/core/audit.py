@@ -144,6 +144,8 @@ def stages(
 def _open_status(last: _Try, step: OpenStep | None, *, held: bool, now: Instant) -> StepStatus:
     if step is not None and step.suspended:
         return StepStatus.SUSPENDED
+    if step is not None and step.kind == "run" and last.begun <= now:
+        return StepStatus.RUNNING
     if step is not None and held and last.begun <= now:
         return StepStatus.RUNNING
     return StepStatus.RETRYING if last.number > 1 else StepStatus.SCHEDULED

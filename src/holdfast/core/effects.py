@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
 
+from holdfast.core.children import asked_of_children, child_id, told_parent
 from holdfast.core.ledger import Ledger, OpenStep
 from holdfast.core.waits import lapse
 from holdfast.model import facts
@@ -16,6 +17,9 @@ from holdfast.model.run import Progress, RunRow, RunStatus
 
 SHORT_WAIT: Final = SECOND
 """A wait up to this long is sat out by the holder; a longer one releases the run."""
+
+MOST_NAMED: Final = 10
+"""So many children that a run waits for are named."""
 
 _DEADLINE: Final = "due:deadline"
 _START: Final = "due:start"
@@ -29,19 +33,25 @@ class Holding(msgspec.Struct):
     priority: int
     worker: WorkerId
     deaths: int = 0
+    run: RunId = ""
 
 
 def derive(
-    recorded: Sequence[facts.Fact], ledger: Ledger, holding: Holding, release: int | None, now: Instant
+    recorded: Sequence[facts.Fact],
+    ledger: Ledger,
+    holding: Holding,
+    release: int | None,
+    now: Instant,
+    blobs: Mapping[str, bytes] = {},
 ) -> tuple[AnyEffect, ...]:
     """Return the rows that go with these facts. `release`: give the job up unless it was woken more often than that."""
     effects: list[AnyEffect] = []
     for fact in recorded:
         if type(fact) in _WITH_ROWS:
-            effects += _rows_of(fact, ledger, holding)
+            effects += _rows_of(fact, ledger, holding, blobs)
         elif type(fact) is facts.StepScheduled and fact.due and fact.kind == "signal":
             effects.append(lapse(fact))
-    if ledger.ended is None:
+    if ledger.ended is None or not recorded:
         if release is not None:
             effects.append(Dequeue(release))
             if ledger.begins > now:  # the row may have been taken already, a little early
@@ -52,21 +62,33 @@ def derive(
 
 
 _WITH_ROWS: Final = frozenset(
-    {facts.RunStarted, facts.StepRetried, facts.RunCompleted, facts.RunFailed, facts.RunCancelled}
+    {
+        *(facts.RunStarted, facts.StepRetried, facts.StepCancelRequested),
+        *(facts.RunPaused, facts.RunResumed, facts.RunCompleted, facts.RunFailed, facts.RunCancelled),
+    }
 )
 
 
-def _rows_of(fact: facts.Fact, ledger: Ledger, holding: Holding) -> Sequence[AnyEffect]:
+def _rows_of(
+    fact: facts.Fact, ledger: Ledger, holding: Holding, blobs: Mapping[str, bytes]
+) -> Sequence[AnyEffect]:
     match fact:
         case facts.StepRetried() if fact.due - fact.at > SHORT_WAIT:
+            step = ledger.open.get(fact.step)
+            if step is not None and step.kind == "run":
+                return ()  # the child waits by itself
             return (Deliver(key=f"due:{fact.step}:{fact.attempt}", due=fact.due),)
         case facts.RunStarted():
             return _opening(fact, ledger, holding)
         case facts.RunCompleted():
-            return (Dequeue(), Withdraw("*"))
+            return (Dequeue(), Withdraw("*"), *told_parent(fact, ledger, blobs))
         case facts.RunFailed() | facts.RunCancelled():
             # What was sent and not yet taken stays for a resume; only the clocks stop.
-            return (Dequeue(), Withdraw("due:*"))
+            return (Dequeue(), Withdraw("due:*"), *told_parent(fact, ledger, blobs))
+        case facts.RunResumed():
+            return (*_resumed(fact, ledger), *asked_of_children(fact, ledger, holding.run))
+        case facts.StepCancelRequested() | facts.RunPaused():
+            return asked_of_children(fact, ledger, holding.run)
         case _:
             return ()
 
@@ -80,10 +102,26 @@ def _opening(fact: facts.RunStarted, ledger: Ledger, holding: Holding) -> list[A
     else:
         effects.append(_job(holding))
     if fact.deadline:
-        request = facts.CancelRequested(
-            reason="the run took longer than its timeout", code="run_timed_out", key=_DEADLINE
-        )
-        effects.append(Deliver(key=_DEADLINE, due=fact.deadline, fact=facts.Journal.encode_one(request)))
+        effects.append(_end_at(fact.deadline, _DEADLINE))
+    return effects
+
+
+def _end_at(deadline: Instant, key: str) -> Deliver:
+    request = facts.CancelRequested(
+        reason="the run took longer than its timeout", code="run_timed_out", key=key
+    )
+    return Deliver(key=key, due=deadline, fact=facts.Journal.encode_one(request))
+
+
+def _resumed(fact: facts.RunResumed, ledger: Ledger) -> list[AnyEffect]:
+    """Return the clocks of a run that goes on for its parent."""
+    if ledger.ended is not None:
+        return []
+    effects: list[AnyEffect] = []
+    if fact.due - fact.at > SHORT_WAIT:
+        effects.append(Deliver(key=f"due:resume:{ledger.position}", due=fact.due))
+    if fact.deadline:
+        effects.append(_end_at(fact.deadline, f"{_DEADLINE}:{ledger.position}"))
     return effects
 
 
@@ -111,8 +149,8 @@ def status_of(ledger: Ledger, *, held: bool, releasing: bool) -> RunStatus:
     return RunStatus.RUNNING if held else RunStatus.PENDING
 
 
-def waiting_on(ledger: Ledger, secrets: Sequence[str] = ()) -> tuple[str, ...]:
-    """Return for people what the run waits for, in the order of its steps."""
+def waiting_on(ledger: Ledger, secrets: Sequence[str] = (), run: RunId = "") -> tuple[str, ...]:
+    """Return for people what the run waits for, in the order of its steps; of children the first ones."""
     if ledger.ended is not None:
         return ()
     if ledger.paused is not None:
@@ -120,6 +158,10 @@ def waiting_on(ledger: Ledger, secrets: Sequence[str] = ()) -> tuple[str, ...]:
     if ledger.begins:
         return (_start_of(ledger.begins),)
     waits = [text for step in ledger.open.values() if (text := _wait_of(step, ledger.now))]
+    children = [step for step in ledger.open.values() if step.kind == "run" and step.due <= ledger.now]
+    waits += [f"run {child_id(run, step.step)}" for step in children[:MOST_NAMED]]
+    if len(children) > MOST_NAMED:
+        waits.append(f"{len(children) - MOST_NAMED} more runs")
     return (*waits, *(f"secret {name}" for name in secrets))
 
 
@@ -136,7 +178,7 @@ def _start_of(begins: Instant) -> str:
     return f"start {moment(begins):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def opening_row(run: RunId, started: facts.RunStarted, parent: RunId = "") -> RunRow:
+def opening_row(run: RunId, started: facts.RunStarted) -> RunRow:
     """Return the row of a new run; every column derives from its first fact."""
     return RunRow(
         id=run,
@@ -148,7 +190,7 @@ def opening_row(run: RunId, started: facts.RunStarted, parent: RunId = "") -> Ru
         tags=started.tags,
         params=started.data,
         secrets=started.secrets,
-        parent=parent or started.parent,
+        parent=started.parent,
         waiting_on=(_start_of(started.not_before),) if started.not_before else (),
         created_at=started.at,
         updated_at=started.at,

@@ -86,10 +86,13 @@ def references(raw: msgspec.Raw) -> list[str]:
     return [match.decode() for match in _REFERENCE.findall(raw)]
 
 
+def resolved(raw: msgspec.Raw, blobs: Mapping[str, bytes]) -> msgspec.Raw:
+    """Return an encoded value with its large parts in it."""
+    return msgspec.Raw(_REFERENCE.sub(partial(_large, blobs), bytes(raw))) if references(raw) else raw
+
+
 def _read(blobs: Mapping[str, bytes], decode: Decode, raw: msgspec.Raw) -> object:
-    whole = raw
-    if references(raw):
-        whole = msgspec.Raw(_REFERENCE.sub(partial(_large, blobs), bytes(raw)))
+    whole = resolved(raw, blobs)
     try:
         return decode(whole)
     except HoldfastError:

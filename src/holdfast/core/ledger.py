@@ -15,6 +15,9 @@ import msgspec
 from holdfast.model import commands, facts
 from holdfast.model.ids import Instant, StepId, step_id
 
+FORKED: Final = "forked"
+"""The reason of the attempt that gives a step of a fork a child run of its own."""
+
 
 class OpenStep(msgspec.Struct, gc=False):
     """A step as the ledger knows it: `due` is when its attempt may start (0: at once), `since` when that was said.
@@ -43,11 +46,18 @@ class OpenStep(msgspec.Struct, gc=False):
     """What it asked and nobody answered in time."""
     results: dict[StepId, msgspec.Raw] | None = None
     """What its calls returned."""
+    born: int = 1
+    """Of a child run: the attempt that begins it; 0 while that is still to come."""
 
     @property
     def runs(self) -> bool:
         """Tell whether user code runs for this step now or as soon as it is due."""
         return self.kind == "call" and not self.suspended
+
+    @property
+    def goes_on(self) -> bool:
+        """Tell whether the step gets on by itself, here or as a child run."""
+        return self.runs or self.kind == "run"
 
 
 class Ledger(msgspec.Struct, gc=False):
@@ -57,7 +67,8 @@ class Ledger(msgspec.Struct, gc=False):
     run met open steps, which were asked to end. `secrets` are the names of those that the run was ever given.
     `profile` is what the run's profile said when it began, `hash` the definition that it goes on with.
     `waits` counts the waits for each signal, `asking` are the suspended steps whose waits are not yet scheduled,
-    `answered` those that may run again.
+    `answered` those that may run again. A child run knows its `parent`, the `parent_step` that it is, how many
+    ancestors it has, and which `part` of its workflow it is, if not all.
     """
 
     position: int = 0
@@ -78,6 +89,11 @@ class Ledger(msgspec.Struct, gc=False):
     asked: bool = False
     fault: facts.ErrorInfo | None = None
     ended: facts.RunCompleted | facts.RunFailed | facts.RunCancelled | None = None
+    parent: str = ""
+    parent_step: StepId = ""
+    depth: int = 0
+    part: tuple[str, ...] = ()
+    origins: tuple[msgspec.Raw, ...] = ()
 
     def absorb(self, fact: facts.Fact) -> None:
         """Fold one fact in. O(1), but for a resume, which costs the steps it reopens."""
@@ -90,11 +106,11 @@ class Ledger(msgspec.Struct, gc=False):
     def failing(self, error: facts.ErrorInfo) -> Sequence[commands.Command]:
         """Return what a run that has decided to fail wants: open steps end, then the run fails.
 
-        Running steps are let end; those in back-off or suspended, which nobody runs, are cancelled.
+        Running steps, and children, are let end; those in back-off or suspended, which nobody runs, are cancelled.
         """
         if not self.open:
             return (commands.FailRun(error),)
-        idle = (s for s in self.open.values() if not s.cancelling and (not s.runs or s.due > self.now))
+        idle = (s for s in self.open.values() if not s.cancelling and (s.due > self.now or not s.goes_on))
         return [commands.CancelStep(s.step) for s in idle]
 
     def stopping(self) -> Sequence[commands.Command]:
@@ -150,6 +166,10 @@ def _started(ledger: Ledger, fact: facts.RunStarted) -> None:
     ledger.secrets.extend(fact.secrets)
     if fact.profile is not facts.NOTHING:
         ledger.profile = fact.profile.copy()  # the row that it came in need not stay in memory
+    if fact.parent:
+        ledger.parent, ledger.parent_step = fact.parent, fact.parent_step
+        ledger.depth, ledger.part = fact.depth, fact.part
+        ledger.origins = tuple(params.copy() for params in fact.origins)
 
 
 def _scheduled(ledger: Ledger, fact: facts.StepScheduled) -> None:
@@ -183,6 +203,8 @@ def _retried(ledger: Ledger, fact: facts.StepRetried) -> None:
     if step is None:
         return
     step.attempt, step.due, step.since, step.suspended = fact.attempt, fact.due, fact.at, False
+    if fact.reason == FORKED:
+        step.born = fact.attempt
     if ledger.answered:
         ledger.answered = [waiting for waiting in ledger.answered if waiting != fact.step]
     if fact.error is not None:
@@ -217,6 +239,8 @@ def _step_failed(ledger: Ledger, fact: facts.StepFailed) -> None:
     if step is not None:
         # What a step raises after it was asked to end is no failure of the run.
         step.failures, step.error, step.failed = step.failures + 1, fact.error, not step.cancelling
+        if not fact.started and step.born == step.attempt:
+            step.born = 0
         _unresolved(ledger, step)
 
 
@@ -269,9 +293,10 @@ def _resumed(ledger: Ledger, fact: facts.RunResumed) -> None:
     for name, attempt in fact.reopened:
         step = ledger.unresolved.pop(name, None)
         if step is not None:
-            step.attempt, step.failures, step.due, step.since = attempt, 0, 0, fact.at
+            step.attempt, step.failures, step.due, step.since = attempt, 0, fact.due, fact.at
             step.begun = fact.at
             step.cancelling = step.suspended = step.failed = False
+            step.born = step.born or attempt
             ledger.open[name] = step
 
 
@@ -279,7 +304,13 @@ def _forked(ledger: Ledger, fact: facts.RunForked) -> None:
     """Begin anew from here: what had not ended well counts as never started, and nothing waits."""
     steps = [*ledger.open.values(), *ledger.unresolved.values()]
     ledger.open = {
-        step.step: OpenStep(step.step, step.name, step.kind, since=fact.at, begun=fact.at, data=step.data)
+        step.step: OpenStep(
+            *(step.step, step.name, step.kind),
+            since=fact.at,
+            begun=fact.at,
+            data=step.data,
+            born=int(step.kind != "run"),
+        )
         for step in steps
         if not step.parent
     }
@@ -364,7 +395,9 @@ def _fits(ledger: Ledger, fact: facts.Fact) -> bool:
 def _admit_resume(ledger: Ledger, fact: facts.RunResumed, now: Instant) -> facts.Fact | None:
     if fact.key in ledger.keys or not (ledger.paused or ledger.ended):
         return None
-    if isinstance(ledger.ended, facts.RunCompleted):
+    if isinstance(ledger.ended, facts.RunCompleted) or (fact.unpauses and ledger.ended):
         return None
     reopened = tuple((s.step, s.attempt + 1) for s in ledger.unresolved.values())
-    return facts.RunResumed(at=now, key=fact.key, reopened=reopened)
+    return facts.RunResumed(
+        at=now, key=fact.key, reopened=reopened, due=fact.due, deadline=fact.deadline, unpauses=fact.unpauses
+    )

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol, TypeVar
 import msgspec
 
 from holdfast.core.ledger import Ledger, OpenStep
-from holdfast.core.work import Blobs, Work
+from holdfast.core.work import Blobs, Child, Work
 from holdfast.model.commands import Command
 from holdfast.model.facts import Fact
 
@@ -58,6 +58,9 @@ class Program(Protocol[P]):
 
     def work(self, progress: P, step: OpenStep) -> Work:
         """Return how to run an open step of kind `call`; raises NondeterminismError for one that it does not know."""
+
+    def child(self, progress: P, step: OpenStep) -> Child:
+        """Return what an open step of kind `run` starts; raises NondeterminismError for one that it does not know."""
 
     def encode(self, progress: P) -> bytes:
         """Return the progress as bytes for a stored fold."""

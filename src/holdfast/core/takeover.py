@@ -91,6 +91,8 @@ def judged(program: Program[Any], progress: Any) -> list[facts.RunPaused | facts
         for step in steps:
             if step.kind == "call" and not step.parent:
                 program.work(progress, step)
+            elif step.kind == "run":
+                program.child(progress, step)
     except NondeterminismError:
         return []
     why = "changed; the journal fits" if ledger.hash else "the journal fits"

@@ -44,6 +44,32 @@ class Outcome(msgspec.Struct, frozen=True):
     secrets: Secrets | None = None
 
 
+class Child(Protocol):
+    """What a step of kind `run` starts, and what the end of that run means to its parent."""
+
+    @property
+    def name(self) -> str:
+        """The step's name."""
+
+    @property
+    def workflow(self) -> Any:
+        """The workflow, or the name that it is registered under."""
+
+    @property
+    def retry(self) -> RetryPolicy | None:
+        """When a failed child is taken up again."""
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that one attempt may take."""
+
+    def params(self, workflow: Any) -> dict[str, Any]:
+        """Return what the child is started with."""
+
+    def accept(self, result: msgspec.Raw) -> Outcome:
+        """Return what the child's encoded result, whole, gives; raises PayloadRejected naming step and key."""
+
+
 class Work(Protocol):
     """How to run one step of one run. Built when the step is due, thrown away after the attempt."""
 

@@ -33,13 +33,15 @@ class Dequeue(Effect, frozen=True):
 class Deliver(Effect, frozen=True):
     """Put an arrival into the inbox of `run` (empty: this run), to be taken when `due` has come (0: at once).
 
-    `fact` is the JSON of the arriving fact, empty for a mere wake-up. A second row with the same key is ignored.
+    `fact` is the JSON of the arriving fact, empty for a mere wake-up. A second row with the same key is ignored. One
+    that `reopens` makes another run pending that is failed, cancelled or paused, and that nobody holds.
     """
 
     key: str
     due: Instant = 0
     fact: bytes = b""
     run: RunId = ""
+    reopens: bool = False
 
 
 class Withdraw(Effect, frozen=True):
@@ -48,7 +50,13 @@ class Withdraw(Effect, frozen=True):
     key: str = ""
 
 
-AnyEffect = Enqueue | Dequeue | Deliver | Withdraw
+class StartRun(Effect, frozen=True):
+    """Begin another run with its first commit, in the same transaction, unless it has begun before."""
+
+    first: Commit
+
+
+AnyEffect = Enqueue | Dequeue | Deliver | Withdraw | StartRun
 
 
 class Commit(msgspec.Struct, frozen=True, gc=False, kw_only=True):

@@ -55,7 +55,11 @@ class Fact(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=Tr
 
 
 class RunStarted(Fact, frozen=True):
-    """The run exists. First fact of every journal; all columns of the run's row derive from it."""
+    """The run exists. First fact of every journal; all columns of the run's row derive from it.
+
+    A child has a `parent`, and `depth` ancestors. One of a node's own graph is a `part` of the workflow: the nodes that
+    lead to it, with the params of the run around each.
+    """
 
     workflow: str
     version: str = ""
@@ -66,9 +70,13 @@ class RunStarted(Fact, frozen=True):
     secrets: tuple[str, ...] = ()
     deadline: Instant = 0
     not_before: Instant = 0
-    parent: str = ""
     profile: msgspec.Raw = NOTHING
     data: msgspec.Raw = NOTHING
+    parent: str = ""
+    parent_step: StepId = ""
+    depth: int = 0
+    part: tuple[str, ...] = ()
+    origins: tuple[msgspec.Raw, ...] = ()
 
 
 class StepScheduled(Fact, frozen=True):
@@ -205,9 +213,15 @@ class RunPaused(Fact, frozen=True):
 
 
 class RunResumed(Fact, frozen=True):
-    """The run goes on. `reopened` are the steps whose failure or cancel is taken back, with their next attempt."""
+    """The run goes on. `reopened` are the steps whose failure or cancel is taken back, with their next attempt.
+
+    A parent says from when (`due`) until when (`deadline`), or that it only takes a pause back (`unpauses`).
+    """
 
     key: str = ""
+    due: Instant = 0
+    deadline: Instant = 0
+    unpauses: bool = False
     reopened: tuple[tuple[StepId, int], ...] = ()
 
 

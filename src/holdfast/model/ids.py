@@ -19,16 +19,29 @@ WorkerId = str
 Instant = int
 
 SECOND: Final = 1_000_000
+LONGEST_RUN_ID: Final = 200
 _RUN_ID: Final = re.compile(r"[A-Za-z0-9_.:@+=-][A-Za-z0-9_.:@+=/-]{0,199}")
+_CHILD_ID: Final = re.compile(r"[A-Za-z0-9_.:@+=-][A-Za-z0-9_.:@+=/~-]{0,199}")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def check_run_id(value: object) -> RunId:
-    """Return `value` when it may be a run id, else raise PayloadRejected that says what is allowed."""
+    """Return `value` when it may be a run's id, else raise PayloadRejected that says what is allowed."""
+    if isinstance(value, str) and _CHILD_ID.fullmatch(value):
+        return value
+    raise _malformed(value)
+
+
+def check_new_run_id(value: object) -> RunId:
+    """Return `value` when it may be given to a run: as `check_run_id`, but for the ids that child runs get."""
     if isinstance(value, str) and _RUN_ID.fullmatch(value):
         return value
-    raise PayloadRejected(
+    raise _malformed(value)
+
+
+def _malformed(value: object) -> PayloadRejected:
+    return PayloadRejected(
         f"malformed run id: {value!r:.80}",
         field="id",
         fix="Use 1 to 200 letters, digits and any of _ . : @ + = - (and / after the first).",

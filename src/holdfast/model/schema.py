@@ -46,7 +46,7 @@ class _Field:
 class Schema:
     """The keys of a state: `fields` with their types, `reducers` that fold several writes, and the `required` ones."""
 
-    __slots__ = ("_checks", "_is_open", "_validate", "fields", "name", "reducers", "required")
+    __slots__ = ("_checks", "_validate", "fields", "is_open", "name", "reducers", "required")
 
     def __init__(self, schema: Any) -> None:
         fields = _fields_of(schema)
@@ -58,7 +58,7 @@ class Schema:
             reducer = _reducer(hint, f"{self.name}.{name}")
             if reducer is not None:
                 self.reducers[name] = reducer
-        self._is_open = _is_open(schema)
+        self.is_open = _is_open(schema)
         self._validate = model_validator(schema, strict=True) if _is_model(schema) else None
         self._checks = {name: _Type(hint) for name, hint in self.fields.items() if self._is_judged(name)}
 
@@ -68,10 +68,10 @@ class Schema:
         Keys may be missing. A key with a reducer of the user's own is not judged: that may take another form than
         it gives.
         """
-        if not self._is_open:
+        if not self.is_open:
             _refuse_unknown(values, self.fields, f"the schema {self.name}", "key")
         if self._validate is not None:
-            judged = {name: value for name, value in values.items() if name in self._checks or self._is_open}
+            judged = {name: value for name, value in values.items() if name in self._checks or self.is_open}
             _validated(self._validate, judged)
             return
         for name, value in values.items():

@@ -22,6 +22,7 @@ from holdfast.model.run import RunRow
 from holdfast.model.secrets import Secrets
 from holdfast.runtime.attached import Attached
 from holdfast.runtime.checkpoints import Checkpoints
+from holdfast.runtime.children import Children
 from holdfast.runtime.clock import Clock
 from holdfast.runtime.committer import Committer
 from holdfast.runtime.driver import Driver
@@ -73,7 +74,8 @@ class Assembly:
             clock, concurrency, ASYNC_LIMIT, self._streams, host.threads("holdfast-step"), self.gates
         )
         self._committer = Committer(store, self.feed, clock, worker_id)
-        self._driver = Driver(self._committer, self._executor, clock, services, cancel_grace)
+        children = Children(clock, store, self._committer, workflows)
+        self._driver = Driver(self._committer, self._executor, children, clock, services, cancel_grace)
         self._workflows = workflows
         self.worker: Worker | None = None
         if drives:
@@ -88,6 +90,7 @@ class Assembly:
                 secrets=secrets,
                 host=host,
             )
+            self._committer.on_sent = self.worker.keeper.hint
         self.observers = Observers(self.feed, store, worker_id, observers, host.threads("holdfast-observer"))
         self.checkpoints = Checkpoints(
             self.feed, store, worker_id, services, workflows, host.threads("holdfast-checkpoint")
@@ -275,7 +278,10 @@ class Assembly:
             program.start(),
             blobs=blobs,
             secrets=known,
-            holding=Holding(started.queue, started.workflow, started.priority, self._committer.worker),
+            params=started.data,
+            holding=Holding(
+                started.queue, started.workflow, started.priority, self._committer.worker, run=run_id
+            ),
         )
 
     async def listed(self, name: str) -> Workflow | None:
@@ -319,6 +325,9 @@ class _Unopened:
         return ()
 
     def work(self, progress: _Progress, step: Any) -> Any:
+        raise LookupError(step)
+
+    def child(self, progress: _Progress, step: Any) -> Any:
         raise LookupError(step)
 
     def changes(self, given: Mapping[str, Any]) -> Any:

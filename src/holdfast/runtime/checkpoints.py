@@ -16,6 +16,7 @@ from contextlib import aclosing
 from typing import Any, Final
 
 from holdfast.core.checkpoints import Checkpointing, CheckpointStore, Rounds, checkpointing_of
+from holdfast.core.nesting import definition_of
 from holdfast.core.program import Workflow
 from holdfast.core.work import Blobs
 from holdfast.errors import DefinitionError, StoreError
@@ -100,6 +101,7 @@ class Checkpoints:
         workflow = self._workflows.get(started.workflow)
         if workflow is None:
             return None
+        workflow = definition_of(workflow, started, self._services)
         settings = checkpointing_of(workflow)
         with contextlib.suppress(DefinitionError):
             if settings.target() is target:

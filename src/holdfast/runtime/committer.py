@@ -18,7 +18,7 @@ from holdfast.core.program import fold_key
 from holdfast.core.takeover import lost_attempts, parked
 from holdfast.errors import ConflictError, StoreDamaged, StoreUnavailable
 from holdfast.model import facts
-from holdfast.model.commit import AnyEffect, Commit, Committed, Conflict, Dequeue, Enqueue
+from holdfast.model.commit import AnyEffect, Commit, Committed, Conflict, Deliver, Dequeue, Enqueue, StartRun
 from holdfast.model.ids import CommitId, InboxId, Instant, RunId
 from holdfast.model.run import RunRow, RunStatus
 from holdfast.runtime.clock import Clock
@@ -51,6 +51,9 @@ class Committer:
         self._commits = 0
         self._doubted: dict[RunId, list[Commit]] = {}
         self._shown: set[CommitId] = set()
+        self._unborn: dict[RunId, Commit] = {}
+        self.on_sent: Callable[[], None] = lambda: None
+        """Called when a commit has put something into another run's inbox, or begun one."""
 
     # --- making
 
@@ -67,11 +70,14 @@ class Committer:
         """Return the commit of what was recorded; with `release` (the wakes seen) it also lays the run down."""
         ledger: Ledger = run.progress.ledger
         now = self._clock.now()
-        effects: tuple[AnyEffect, ...] = derive(recorded, ledger, run.holding, release, now)
+        effects: tuple[AnyEffect, ...] = derive(recorded, ledger, run.holding, release, now, run.blobs)
+        if run.sending:
+            effects, run.sending = (*run.sending, *effects), []
+            self._begins(effects)
         status = status_of(ledger, held=held, releasing=release is not None)
         waits: tuple[str, ...] = ()
         if release is not None or ledger.paused is not None or ledger.begins or ledger.waits:
-            waits = waiting_on(ledger, run.missing)
+            waits = waiting_on(ledger, run.missing, run.id)
             if run.closing and status is RunStatus.WAITING and (run.ready or not waits or run.backs_off(now)):
                 # What would have run here is for the next worker.
                 ready = Enqueue(run.holding.queue, run.holding.workflow, run.holding.priority)
@@ -79,7 +85,7 @@ class Committer:
         blobs, run.blobs.fresh = run.blobs.fresh, {}
         checkpoint = _fold(run, len(recorded))
         return Commit(
-            id=self._next_id(),
+            id=self.next_id(),
             run=run.id,
             position=run.position,
             epoch=run.epoch,
@@ -99,7 +105,8 @@ class Committer:
             checkpoint_hash="" if checkpoint is None else fold_key(run.program),
         )
 
-    def _next_id(self) -> CommitId:
+    def next_id(self) -> CommitId:
+        """Return the id of one more commit."""
         self._commits += 1
         return f"{self.worker}:{self._commits}"
 
@@ -110,7 +117,7 @@ class Committer:
         try:
             (answer,) = await self._store.commit((commit,))
         except StoreUnavailable:
-            (answer,) = await self._patiently(commit.run, partial(self._store.commit, (commit,)))
+            (answer,) = await self.patiently(commit.run, partial(self._store.commit, (commit,)))
         return answer if type(answer) is Committed else await self._own(commit)
 
     async def write_first(self, commit: Commit) -> Committed | Conflict:
@@ -124,7 +131,7 @@ class Committer:
 
     async def inbox(self, run: RunId) -> Sequence[InboxRow]:
         """Return what others sent to the run, however long the store is away."""
-        return await self._patiently(run, partial(self._store.inbox, run))
+        return await self.patiently(run, partial(self._store.inbox, run))
 
     def done(self, run: Held, commit: Commit, answer: Committed) -> None:
         """Take note that a commit is durable, and show it."""
@@ -137,21 +144,55 @@ class Committer:
         if commit.opened is not None and commit.id in self._shown:
             return  # the run was claimed before the answer came
         self._feed.publish(commit, cause)
+        if commit.effects:
+            self._tell_others(commit)
+
+    # --- child runs
+
+    def _begins(self, effects: Sequence[AnyEffect]) -> None:
+        """Keep in mind the first commits of children until they are durable."""
+        for effect in effects:
+            if type(effect) is StartRun:
+                self._unborn[effect.first.run] = effect.first
+
+    def _tell_others(self, commit: Commit) -> None:
+        """Show the children that began with a commit, and have the worker look at what was sent to other runs."""
+        for effect in commit.effects:
+            if type(effect) is StartRun:
+                if self._unborn.get(effect.first.run) is effect.first:
+                    del self._unborn[effect.first.run]
+                    self._feed.publish(effect.first)
+                self.on_sent()
+            elif type(effect) is Deliver and effect.run:
+                self.on_sent()
+
+    def _forget_beginnings(self, commit: Commit) -> None:
+        for effect in commit.effects:
+            if type(effect) is StartRun and self._unborn.get(effect.first.run) is effect.first:
+                del self._unborn[effect.first.run]
+
+    async def _show_beginning(self, run: RunId) -> None:
+        """Show the first commit of a child that is claimed here before its parent's commit was answered."""
+        first = self._unborn.get(run)
+        if first is not None and await self._is_written(first) and self._unborn.get(run) is first:
+            del self._unborn[run]
+            self._feed.publish(first)
 
     async def _own(self, commit: Commit) -> Committed:
         """Return a commit that met a conflict as done if it was our own, written before a connection was lost.
 
         Raises ConflictError when the run is not ours.
         """
-        row = await self._patiently(commit.run, partial(self._store.run, commit.run))
+        row = await self.patiently(commit.run, partial(self._store.run, commit.run))
         if row is None or row.last_commit != commit.id:
             self.doubt(commit)
             await self.settle(commit.run)
+            self._forget_beginnings(commit)
             raise ConflictError
         gone = row.status is not RunStatus.RUNNING and any(isinstance(e, Dequeue) for e in commit.effects)
         return Committed(commit.run, row.position, released=gone)
 
-    async def _patiently(self, run: RunId, call: Callable[[], Awaitable[T]]) -> T:
+    async def patiently(self, run: RunId, call: Callable[[], Awaitable[T]]) -> T:
         """Call the store, again and again while it is unavailable."""
         wait, told = 0.1, ""
         while True:
@@ -184,14 +225,19 @@ class Committer:
 
     async def settle(self, run: RunId) -> None:
         """Show a commit whose answer was lost, if it was written all the same: observers shall miss nothing."""
+        if run in self._unborn:
+            await self._show_beginning(run)
         for commit in self._doubted.get(run, ()):
-            after = commit.position
-            rows = await self._patiently(run, partial(self._store.journal, run, after, 1))
-            ours = (self.worker, facts.Journal.encode(commit.facts))
-            if rows and (rows[0].worker, rows[0].facts) == ours and commit in self._doubted.pop(run, ()):
+            if await self._is_written(commit) and commit in self._doubted.pop(run, ()):
                 self._shown.add(commit.id)
                 self._feed.publish(commit)
+                self._tell_others(commit)
                 return
+
+    async def _is_written(self, commit: Commit) -> bool:
+        rows = await self.patiently(commit.run, partial(self._store.journal, commit.run, commit.position, 1))
+        ours = (self.worker, facts.Journal.encode(commit.facts))
+        return bool(rows) and (rows[0].worker, rows[0].facts) == ours
 
     # --- parking
 
@@ -221,7 +267,7 @@ class Committer:
         """Pause a run whose program cannot be driven, by a commit that needs no program."""
         reason = facts.readable(reason)
         commit = Commit(
-            id=self._next_id(),
+            id=self.next_id(),
             run=run,
             position=position,
             epoch=epoch,

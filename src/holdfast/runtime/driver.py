@@ -13,34 +13,28 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-import msgspec
-
 from holdfast.core.advance import advance
-from holdfast.core.effects import SHORT_WAIT, opening_row
+from holdfast.core.children import unborn_attempts
+from holdfast.core.effects import opening_row
 from holdfast.core.takeover import dropped_attempts, judged, lost_attempts, parked, tell_definition
 from holdfast.core.waits import answered_attempts
 from holdfast.errors import ConflictError, NondeterminismError, StoreDamaged
 from holdfast.model import facts
 from holdfast.model.commit import Commit, Committed
-from holdfast.model.ids import SECOND, InboxId, StepId
+from holdfast.model.ids import InboxId, StepId
 from holdfast.model.run import RunStatus
-from holdfast.model.secrets import Secrets
 from holdfast.runtime.attempt import Attempt
+from holdfast.runtime.children import Children
 from holdfast.runtime.clock import Clock
 from holdfast.runtime.committer import Committer
 from holdfast.runtime.executor import Executor
 from holdfast.runtime.held import Held
+from holdfast.runtime.secrets import scrub
 
 logger: Final = logging.getLogger("holdfast")
 
 SLOW_DECISION: Final = 0.05
 """Seconds after which predicates and reducers are reported: they run on the loop."""
-
-CLOCKS_DIFFER: Final = SECOND
-"""By so much two processes may see the store's clock differently."""
-
-_BEGINNING: Final = ""
-"""Stands for a step where a delayed run waits for its beginning."""
 
 _UNHELD: Final = (RunStatus.PENDING, RunStatus.WAITING)
 
@@ -49,12 +43,19 @@ class Driver:
     """Drives the runs that this process holds."""
 
     def __init__(
-        self, committer: Committer, executor: Executor, clock: Clock, services: Any, cancel_grace: float
+        self,
+        committer: Committer,
+        executor: Executor,
+        children: Children,
+        clock: Clock,
+        services: Any,
+        cancel_grace: float,
     ) -> None:
         """Keep what every run needs."""
         self.services = services
         self._committer = committer
         self._executor = executor
+        self._children = children
         self._clock = clock
         self._loop = executor.loop
         self._cancel_grace = cancel_grace
@@ -78,16 +79,9 @@ class Driver:
     def takeover(self, run: Held, *, lost: bool) -> list[facts.Fact]:
         """Return what a new holder records first: the attempts that were lost with the last one."""
         now = self._clock.now()
-        # The last holder left no row for a wait that was short by its own view of the store's clock.
-        run.sits_out = SHORT_WAIT + CLOCKS_DIFFER
-        if run.ledger.begins > now:
-            run.wait_until(run.ledger.begins, _BEGINNING)
-        arrivals = (lost_attempts if lost else dropped_attempts)(run.ledger, now)
-        gone = {fact.step for fact in arrivals}
-        for step in run.ledger.open.values():
-            if step.runs and step.step not in gone:
-                run.wait_until(step.due, step.step)
-        return [*arrivals]
+        given_up = (lost_attempts if lost else dropped_attempts)(run.ledger, now)
+        run.take_over({fact.step for fact in given_up}, now)
+        return [*given_up, *unborn_attempts(run.ledger)]
 
     # --- the loop
 
@@ -96,6 +90,8 @@ class Driver:
         try:
             if arrivals is None:
                 self._start(run)
+                if not run.live:  # it waits for others from the beginning
+                    run.poke()
             else:
                 run.post(arrivals)
             await self._drive(run)
@@ -134,29 +130,30 @@ class Driver:
         rows, run.woken, run.arrived = run.arrived, False, None
         if rows is None:  # else they were read with the run
             rows = await self._committer.inbox(run.id)
-        arrivals += [facts.Journal.decode_one(row.fact) for row in rows if row.fact]
+        arrivals += await self._children.arrived(run, rows)
         arrivals += run.take()  # a step may have ended meanwhile, and its run must not be laid down without
         arrivals += judged(run.program, run.progress)
         return tuple(row.id for row in rows)
 
     def _turn(self, run: Held, arrivals: list[facts.Fact], consumed: tuple[InboxId, ...]) -> Commit | None:
         """Advance the run; returns what is to be committed, if anything."""
-        if run.backoff:
-            self._due(run, arrivals)
+        for step in run.pop_due(self._clock.now()) if run.backoff else ():
+            self._plan(run, step, arrivals)
         recorded = self._prepare(run, arrivals)
-        run.releasing = not run.live and not self._soon(run)
+        run.releasing = not run.live and not run.starts_soon(self._clock.now())
         taken = run.status in _UNHELD  # nothing may start before the row says that somebody has the run
         if not (recorded or consumed or run.releasing or taken):
             return None
-        ended = run.progress.ledger.ended is not None
+        # One that has ended before is laid down as any other: somebody woke it for nothing.
+        ending = run.progress.ledger.ended is not None and bool(recorded)
         return self._committer.build(
-            run, recorded, consumed, run.wakes if run.releasing and not ended else None
+            run, recorded, consumed, run.wakes if run.releasing and not ending else None
         )
 
     def _holds_on(self, run: Held, commit: Commit, answer: Committed) -> bool:
         """Take note that the commit is durable; False when the run is no longer held."""
         self._committer.done(run, commit, answer)
-        if answer.released or run.progress.ledger.ended is not None:
+        if answer.released or (run.progress.ledger.ended is not None and commit.facts):
             run.committed = True
             return False
         if run.releasing:
@@ -176,7 +173,7 @@ class Driver:
                 )
             recorded += more
             if run.secrets and type(run.progress.ledger.ended) is facts.RunFailed:
-                _scrub(run.progress.ledger.ended, run.secrets)
+                scrub(run.progress.ledger.ended, run.secrets)
             arrivals = self._follow(run, more)
             if not arrivals:
                 return recorded
@@ -196,20 +193,17 @@ class Driver:
     def _follow_one(self, run: Held, fact: facts.Fact, arrivals: list[facts.Fact]) -> None:
         match fact:
             case facts.StepScheduled():
-                if fact.kind == "call" and not fact.parent:
+                if fact.kind == "run" or (fact.kind == "call" and not fact.parent):
                     self._plan(run, fact.step, arrivals)
             case facts.StepRetried():
-                if fact.due > fact.at:
-                    run.wait_until(fact.due, fact.step)
-                else:
+                if not run.backs_off_at(fact):
                     self._plan(run, fact.step, arrivals)
             case facts.RunResumed():
-                for step in run.ledger.open.values():
-                    if step.runs and step.step not in run.live and step.due <= fact.at:
-                        self._plan(run, step.step, arrivals)
+                for step in run.reopened(fact):
+                    self._plan(run, step, arrivals)
             case facts.StepCancelRequested():
                 opened = run.ledger.open.get(fact.step)
-                if fact.step not in run.live and opened is not None:
+                if fact.step not in run.live and opened is not None and opened.kind != "run":
                     run.ready.pop(fact.step, None)
                     arrivals.append(facts.StepCancelled(step=fact.step, attempt=opened.attempt))
 
@@ -219,6 +213,10 @@ class Driver:
         if opened is None:
             return
         try:
+            if opened.kind == "run":
+                failed = self._children.start(run, opened)
+                arrivals += () if failed is None else (failed,)
+                return
             work = run.program.work(run.progress, opened)
         except NondeterminismError as error:
             arrivals.append(parked(str(error), error.code))
@@ -229,17 +227,6 @@ class Driver:
             run.learn(attempt)
         else:
             run.ready[step] = work
-
-    def _due(self, run: Held, arrivals: list[facts.Fact]) -> None:
-        for step in run.pop_due(self._clock.now()):
-            if step not in run.live:
-                self._plan(run, step, arrivals)
-
-    def _soon(self, run: Held) -> bool:
-        """Tell whether something will run here shortly: a planned step, or one whose back-off is short."""
-        if run.stopped or run.missing:
-            return False
-        return bool(run.ready) or run.backs_off(self._clock.now())
 
     def _start(self, run: Held) -> None:
         """Start what is planned, ask to end what shall end, and set the timer."""
@@ -277,9 +264,3 @@ class Driver:
 _WITH_STEPS: Final = frozenset(
     {facts.StepScheduled, facts.StepRetried, facts.RunResumed, facts.StepCancelRequested}
 )
-
-
-def _scrub(failed: facts.RunFailed, secrets: Secrets) -> None:
-    """Blot secrets out of what a router or reducer said; nobody else has seen the fact yet."""
-    told = msgspec.structs.replace(failed.error, message=secrets.scrub(failed.error.message))
-    msgspec.structs.force_setattr(failed, "error", told)

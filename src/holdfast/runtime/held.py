@@ -5,19 +5,28 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import heapq
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
 
 from holdfast.core.effects import SHORT_WAIT, Holding
 from holdfast.core.ledger import Ledger
 from holdfast.core.program import Program
 from holdfast.core.work import Blobs, Work
 from holdfast.model import facts
-from holdfast.model.ids import Instant, RunId, StepId
+from holdfast.model.commit import AnyEffect
+from holdfast.model.ids import SECOND, Instant, RunId, StepId
 from holdfast.model.run import RunStatus
 from holdfast.model.secrets import Secrets
 from holdfast.runtime.attempt import Attempt
 from holdfast.store.rows import InboxRow
+
+CLOCKS_DIFFER: Final = SECOND
+"""By so much two processes may see the store's clock differently."""
+
+_BEGINNING: Final = ""
+"""Stands for a step where a delayed run waits for its beginning."""
 
 
 def _forget(_: RunId, __: Mapping[str, str]) -> None:
@@ -50,12 +59,14 @@ class Held:
         "live",
         "lost",
         "missing",
+        "params",
         "position",
         "program",
         "progress",
         "ready",
         "releasing",
         "secrets",
+        "sending",
         "sits_out",
         "size_since_fold",
         "status",
@@ -73,6 +84,7 @@ class Held:
         blobs: Blobs,
         secrets: Secrets,
         holding: Holding,
+        params: msgspec.Raw = facts.NOTHING,
         position: int = 0,
         epoch: int = 1,
         status: RunStatus = RunStatus.PENDING,
@@ -90,6 +102,9 @@ class Held:
         self.status = status
         self.wakes = wakes
         self.missing: tuple[str, ...] = ()
+        self.params = params
+        self.sending: list[AnyEffect] = []
+        """Beginnings of child runs, which go with the next commit."""
         self.live: dict[StepId, Attempt] = {}
         self.ready: dict[StepId, Work] = {}
         self.backoff: list[tuple[Instant, StepId]] = []
@@ -213,16 +228,51 @@ class Held:
         """Start the step when `due` has come, if the run is still held then."""
         heapq.heappush(self.backoff, (due, step))
 
+    def backs_off_at(self, fact: facts.StepRetried) -> bool:
+        """Wait for a step's next attempt if that is due later, and tell so. A child run waits by itself."""
+        opened = self.ledger.open.get(fact.step)
+        if fact.due <= fact.at or opened is None or opened.kind == "run":
+            return False
+        self.wait_until(fact.due, fact.step)
+        return True
+
+    def reopened(self, fact: facts.RunResumed) -> list[StepId]:
+        """Return the steps that a resume starts at once; wait for those that are due later."""
+        anew = {step for step, _ in fact.reopened}
+        steps: list[StepId] = []
+        for step in self.ledger.open.values():
+            if step.runs and step.due > fact.at:
+                self.wait_until(step.due, step.step)
+            elif (step.runs and step.step not in self.live) or step.step in anew:
+                steps.append(step.step)
+        return steps
+
+    def take_over(self, given_up: Collection[StepId], now: Instant) -> None:
+        """Wait for what the last holder waited for, but for the attempts that are given up."""
+        # It left no row for a wait that was short by its own view of the store's clock.
+        self.sits_out = SHORT_WAIT + CLOCKS_DIFFER
+        if self.ledger.begins > now:
+            self.wait_until(self.ledger.begins, _BEGINNING)
+        for step in self.ledger.open.values():
+            if step.runs and step.step not in given_up:
+                self.wait_until(step.due, step.step)
+
     def backs_off(self, now: Instant) -> bool:
         """Tell whether a step waits for so short that no row in the inbox will wake the run."""
         return bool(self.backoff) and self.backoff[0][0] - now <= self.sits_out
 
+    def starts_soon(self, now: Instant) -> bool:
+        """Tell whether something will run here shortly: a planned step, or one whose back-off is short."""
+        if self.stopped or self.missing:
+            return False
+        return bool(self.ready) or self.backs_off(now)
+
     def pop_due(self, now: Instant) -> list[StepId]:
-        """Return the steps whose back-off is over."""
+        """Return the steps whose back-off is over, and that do not run."""
         steps = []
         while self.backoff and self.backoff[0][0] <= now:
             steps.append(heapq.heappop(self.backoff)[1])
-        return steps
+        return [step for step in steps if step not in self.live]
 
     def set_timer(self, loop: asyncio.AbstractEventLoop, now: Instant) -> None:
         """Wake the driver when the next back-off is over."""

@@ -7,13 +7,13 @@ from typing import Any
 
 import msgspec
 
+from holdfast.core.nesting import definition_of, params_in
 from holdfast.core.program import Program, Workflow, fold, fold_key
 from holdfast.core.work import Blobs
 from holdfast.errors import NondeterminismError, RunNotFound
 from holdfast.model import facts
 from holdfast.model.ids import RunId
 from holdfast.model.run import RunRow
-from holdfast.model.values import decode
 from holdfast.store.port import Store
 from holdfast.store.rows import Claimed, JournalRow
 
@@ -32,8 +32,7 @@ class Loaded(msgspec.Struct):
 
 def params_of(row: RunRow) -> dict[str, Any]:
     """Return the params a run was started with."""
-    value = decode(row.params)
-    return value if isinstance(value, dict) else {}
+    return params_in(row.params)
 
 
 async def load_run(
@@ -55,6 +54,8 @@ async def load_row(
     """Return what `load_run` does, for a run whose row is known; its params are taken from there."""
     run = row.id
     blobs = Blobs()
+    if row.parent:
+        workflow = await own_definition(store, row, workflow, services)
     program = workflow.open(services, params_of(row), blobs)
     stored = await store.load(run, fold_key(program) if at is None and program.checkpoints else "")
     if stored is None:
@@ -74,8 +75,11 @@ async def load_row(
 def load_beginning(claimed: Claimed, workflow: Workflow, services: Any) -> Loaded:
     """Return what `load_row` does, for a run that only began and whose claim brought its facts."""
     row, blobs = claimed.run, Blobs()
+    began = facts.Journal.decode(claimed.began)
+    if row.parent and isinstance(began[0], facts.RunStarted):
+        workflow = definition_of(workflow, began[0], services)
     program = workflow.open(services, params_of(row), blobs)
-    progress = _folded(program, program.start(), row.id, facts.Journal.decode(claimed.began))
+    progress = _folded(program, program.start(), row.id, began)
     return Loaded(row, program, progress, blobs, 1, len(claimed.began), 0)
 
 
@@ -86,6 +90,13 @@ def _folded(program: Program[Any], progress: Any, run: RunId, journal: Sequence[
         raise NondeterminismError(
             f"run {run!r}: its journal does not fit the code: {type(error).__name__}: {error}"
         ) from error
+
+
+async def own_definition(store: Store, row: RunRow, workflow: Workflow, services: Any) -> Workflow:
+    """Return the definition of a child run whose registered workflow this is; it may be of a part of that."""
+    first = await store.journal(row.id, limit=1)
+    started = facts.Journal.decode(first[0].facts)[0] if first else None
+    return definition_of(workflow, started, services) if isinstance(started, facts.RunStarted) else workflow
 
 
 def facts_of(row: JournalRow, at: int | None = None) -> tuple[facts.Fact, ...]:

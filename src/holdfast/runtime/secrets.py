@@ -6,13 +6,23 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+import msgspec
+
+from holdfast.model import facts
 from holdfast.model.ids import RunId
 from holdfast.model.run import RunRow
+from holdfast.model.secrets import Secrets
 
 logger: Final = logging.getLogger("holdfast")
 
 Provider = Callable[[RunRow, str], str | None]
 """Answers with a run's secret of that name, None when it has none."""
+
+
+def scrub(failed: facts.RunFailed, secrets: Secrets) -> None:
+    """Blot secrets out of what a router or reducer said; nobody else has seen the fact yet."""
+    told = msgspec.structs.replace(failed.error, message=secrets.scrub(failed.error.message))
+    msgspec.structs.force_setattr(failed, "error", told)
 
 
 class SecretMemory:

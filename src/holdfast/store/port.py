@@ -58,6 +58,7 @@ class Store(Beside, Protocol):
         - A commit without facts adds no row to the journal; `last_commit` tells that it was written.
         - `error` is kept with a change of status, `progress` until it is told anew.
         - A Deliver to another run is dropped when that is unknown or completed; it wakes all but ended runs.
+        - A StartRun is written after its commit is accepted, and not at all when that run has begun before.
         - Raises StoreError when the data of one of these commits cannot be written; then none of this call was.
         """
 

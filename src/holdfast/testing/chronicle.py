@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from holdfast.model import facts
-from holdfast.model.commit import Commit, Committed, Conflict, Dequeue, Enqueue
+from holdfast.model.commit import Commit, Committed, Conflict, Dequeue, Enqueue, StartRun
 from holdfast.model.ids import CommitId, RunId, StepId, WorkerId
 from holdfast.store.rows import Claimed
 
@@ -82,6 +82,10 @@ class Chronicle:
                 f"run {commit.run}: {text}" for text in _wrong(book, commit, answer, worker)
             )
             _enter(book, Written(commit, worker), released=answer.released)
+            for effect in commit.effects:
+                if isinstance(effect, StartRun) and effect.first.run not in self.books:
+                    self.books[effect.first.run] = Book()
+                    _enter(self.books[effect.first.run], Written(effect.first, worker), released=False)
 
     def claimed(self, worker: WorkerId, claims: Sequence[Claimed]) -> None:
         """Take note of new holders."""

@@ -16,6 +16,7 @@ import msgspec
 
 from holdfast import registry as registries
 from holdfast.core.advance import record, wanted
+from holdfast.core.nesting import definition_of
 from holdfast.core.program import Program, Progress
 from holdfast.core.work import Blobs
 from holdfast.errors import NondeterminismError, PayloadRejected
@@ -59,6 +60,7 @@ def replay(
                 "a journal begins with RunStarted", field="journals", fix="Give whole journals."
             )
         workflow = (registry or registries.default).get(recorded[0].workflow)
+        workflow = definition_of(workflow, recorded[0], runtime or Runtime())
         params = decode(recorded[0].data)
         program = workflow.open(runtime or Runtime(), params if isinstance(params, dict) else {}, Blobs())
         difference = first_difference(program, recorded)

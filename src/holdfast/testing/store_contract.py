@@ -10,6 +10,7 @@ import pytest
 
 from holdfast.store.port import Store
 from holdfast.testing.store_cases import SetClock
+from holdfast.testing.store_children import ChildContract
 from holdfast.testing.store_chunks import ChunkContract
 from holdfast.testing.store_commits import CommitContract, JournalContract
 from holdfast.testing.store_jobs import ArrivalContract, JobContract
@@ -23,6 +24,7 @@ class StoreContract(
     JournalContract,
     ChunkContract,
     LimitContract,
+    ChildContract,
     ArrivalContract,
     JobContract,
     ListContract,

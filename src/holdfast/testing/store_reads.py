@@ -248,8 +248,8 @@ class ViewContract:
             ("s3", "text", 1, 1, "completed", '"word"', None, begun + "1Z", ended, 0.999999, "holder"),
         ]
 
-    async def test_only_steps_of_user_code_are_stages(self, store: Store) -> None:
-        """Neither timers, children, waits, calls inside a node, nor the making of the first state."""
+    async def test_only_nodes_are_stages(self, store: Store) -> None:
+        """Of functions and of child runs; not timers, waits, calls inside a node, nor the making of the first state."""
         await self._happened(
             store,
             facts.StepScheduled(step="0", name="START"),
@@ -259,7 +259,10 @@ class ViewContract:
             facts.StepScheduled(step="4", name="child", kind="run"),
             facts.StepScheduled(step="5", name="go", kind="signal"),
         )
-        assert await self.query(store, "SELECT step, name FROM stages") == [("1", "pack")]
+        assert await self.query(store, "SELECT step, name FROM stages ORDER BY step") == [
+            ("1", "pack"),
+            ("4", "child"),
+        ]
 
     async def test_an_open_stage_shows_how_it_stands(self, store: Store) -> None:
         """A step runs while its run is held and it is due."""

@@ -21,9 +21,11 @@ from types import TracebackType
 from typing import Any, Final, Self, cast
 
 from holdfast import registry as registries
+from holdfast.core.nesting import definition_of
 from holdfast.core.work import Blobs
 from holdfast.engine import Engine
 from holdfast.errors import StoreUnavailable
+from holdfast.model import facts
 from holdfast.model.ids import RunId
 from holdfast.model.run import ENDED, RunRow, RunStatus
 from holdfast.model.values import decode
@@ -292,6 +294,9 @@ class World:
             return [f"its row is at position {row.position}, its commits at {book and book.position}"]
         registry, runtime = self._settings
         workflow = registry.find(row.workflow)
+        started = book.written[0].facts[0]
+        if workflow is not None and isinstance(started, facts.RunStarted):
+            workflow = definition_of(workflow, started, runtime)
         params = decode(row.params)
 
         def opens() -> Any:

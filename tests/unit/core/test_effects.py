@@ -160,9 +160,10 @@ def test_the_row_of_a_new_run_derives_from_its_first_fact() -> None:
         tags=("a",),
         secrets=("token",),
         not_before=NOON + SECOND,
+        parent="p",
         data=msgspec.Raw(b'{"n":1}'),
     )
-    row = opening_row("r", started, parent="p")
+    row = opening_row("r", started)
     assert (row.id, row.workflow, row.version, row.hash, row.queue, row.priority) == (
         "r",
         "errand",

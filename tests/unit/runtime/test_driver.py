@@ -20,6 +20,7 @@ from holdfast.model.run import RunStatus
 from holdfast.model.secrets import Secrets
 from holdfast.patterns.graph.factory import from_graph
 from holdfast.patterns.graph.program import GraphProgram
+from holdfast.runtime.children import Children
 from holdfast.runtime.clock import SystemClock
 from holdfast.runtime.committer import Committer
 from holdfast.runtime.driver import Driver
@@ -79,7 +80,8 @@ class Bench:
         self.feed = Listening()
         self.executor = Executor(QuickClock(), 10, 10, Streams(store, self.feed), Threads("bench"))
         self.committer = Committer(store, self.feed, QuickClock(), "me")
-        self.driver = Driver(self.committer, self.executor, QuickClock(), Runtime(), 1.0)
+        children = Children(QuickClock(), store, self.committer, dict)
+        self.driver = Driver(self.committer, self.executor, children, QuickClock(), Runtime(), 1.0)
 
     async def start(self, graph: StateGraph, program: GraphProgram | None = None) -> Held:
         """Begin a run and return it, committed and not yet driven."""

@@ -19,7 +19,7 @@ from holdfast.cli.output import Output
 from holdfast.core.program import Workflow
 from holdfast.engine import Engine
 from holdfast.errors import DefinitionError, RunNotFound
-from holdfast.model.ids import RunId, check_run_id
+from holdfast.model.ids import RunId, check_new_run_id
 from holdfast.model.run import RESUMABLE, RunStatus
 from holdfast.patterns.graph.factory import GraphWorkflow
 from holdfast.run import Run
@@ -30,7 +30,7 @@ def run(args: Namespace, out: Output) -> int:
     """Start a run and drive it to its end; with `--detach` leave it to a worker."""
     params = params_of(args.param, args.params)
     if args.id is not None:
-        check_run_id(args.id)
+        check_new_run_id(args.id)
     options: dict[str, Any] = {
         "id": args.id,
         "profile": args.profile,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property, lru_cache
 from itertools import pairwise
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
 import msgspec
@@ -15,7 +16,7 @@ from holdfast.core.checkpoints import Checkpointing, CheckpointStore, check_stor
 from holdfast.core.embedding import embedded
 from holdfast.core.observers import ObserverLike, check_observer
 from holdfast.core.policy import PolicyOptions
-from holdfast.core.program import END, START
+from holdfast.core.program import END, START, Workflow
 from holdfast.core.retries import RetryPolicy
 from holdfast.errors import DefinitionError
 from holdfast.model.checks import DATA, LABEL, WORDS, Kind, argument, instance_of, setting
@@ -23,6 +24,7 @@ from holdfast.model.profile import StageProfile
 from holdfast.model.schema import Schema, read_schema
 from holdfast.patterns.graph.configs import DEFAULT, GraphConfig
 from holdfast.patterns.graph.edges import Edge, Predicate, Router, check_edge, predicate_name, router_of
+from holdfast.patterns.graph.nested import nested_shape, refuse_cycle, workflow_in
 from holdfast.patterns.graph.nodes import Node
 
 if TYPE_CHECKING:
@@ -102,11 +104,13 @@ class StateGraph:
         self.joins: Final[list[Join]] = []
         self.workflow: Any = None
         """The workflow that runs this graph, once an engine was given the graph itself."""
+        self.inline: Any = None
+        """The workflow that runs this graph as a node of another."""
 
     def add_node(
         self,
         name: str,
-        fn: Callable[..., Any],
+        fn: Callable[..., Any] | StateGraph | Workflow | str,
         *,
         retry: RetryPolicy | None = None,
         timeout: float | timedelta | None = None,
@@ -122,13 +126,21 @@ class StateGraph:
         `defer` waits until no other node is wanted, and runs once, however often it was reached until then.
         `profile` is what `step.profile` says where the run's profile says nothing. `policy`, or its parts `breaker`,
         `rate_limit`, `bulkhead`, `hedge`, `fallback` and `total_timeout`, guard each attempt, across all processes.
+
+        Instead of a function it may be a workflow: a graph, a registered name, or a workflow object. Each step of such
+        a node is a run of its own, a child: it gets the keys of the state that it knows, and what it changed of those
+        that this graph knows goes back into the state. `retry` takes a child up again where it failed.
         """
         _check_name(setting("add_node", "name", name, WORDS))
         if name in self.nodes:
             raise DefinitionError(f"node {name!r} is there already", fix="Give each node a name of its own.")
-        order = len(self.nodes)
+        made: Any = fn
+        if isinstance(fn, StateGraph):
+            refuse_cycle(self, name, fn)
+        workflow = None if type(fn) is FunctionType and not fn.__dict__ else workflow_in(made)
         self.nodes[name] = Node(
-            *(name, fn, order, retry, timeout, heartbeat_timeout), defer=defer, profile=profile, guards=guards
+            *(name, made, len(self.nodes), retry, timeout, heartbeat_timeout),
+            **{"defer": defer, "profile": profile, "guards": guards, "workflow": workflow},
         )
         return self
 
@@ -282,7 +294,12 @@ class StateGraph:
         ]
         joins = [(j.key,) for j in self.joins]
         reducers = tuple(sorted(self.schema.reducers)) if self.schema else ()
-        nodes = tuple((name, "deferred") if node.defer else name for name, node in self.nodes.items())
+        nodes = tuple(
+            (name, *(("deferred",) if node.defer else ()), *nested_shape(node))
+            if node.defer or node.workflow is not None
+            else name
+            for name, node in self.nodes.items()
+        )
         return (self.name, nodes, tuple(edges), tuple(routers), tuple(joins), reducers)
 
     def picture(self) -> Picture:

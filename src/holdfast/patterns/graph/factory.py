@@ -18,6 +18,7 @@ from holdfast.model.schema import Params, read_params
 from holdfast.model.state import State
 from holdfast.patterns.graph.builder import StateGraph, checkpointing_in
 from holdfast.patterns.graph.configs import DEFAULT, GraphConfig
+from holdfast.patterns.graph.nested import inline_workflow
 from holdfast.patterns.graph.program import GraphProgram
 
 if TYPE_CHECKING:
@@ -127,6 +128,13 @@ class GraphWorkflow:
             graph.validate()
             self._sound.add(graph.hash)
         return graph, first
+
+    def part(self, node: str, services: Any, params: dict[str, Any]) -> Any:
+        """Return the workflow of a node that was given one of its own; None when there is no such node."""
+        found = self.graph(services, params)[0].nodes.get(node)
+        if found is None or found.workflow is None or isinstance(found.workflow, str):
+            return None
+        return inline_workflow(found)
 
     def picture(self, services: Any, params: dict[str, Any]) -> Picture:
         """Return what a picture of a run's graph shows; raises what `graph` raises."""

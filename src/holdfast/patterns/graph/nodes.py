@@ -31,13 +31,14 @@ _PROFILE: Final = instance_of(StageProfile, expected="a StageProfile").or_none()
 
 
 class Node:
-    """A named function of a graph: `(state)` or `(state, step)`, plain or async, with its policies."""
+    """A named function of a graph: `(state)` or `(state, step)`, plain or async, or a workflow, with its policies."""
 
     __slots__ = (
         "defer",
         "fn",
         "heartbeat_timeout",
         "is_async",
+        "kind",
         "name",
         "order",
         "policy",
@@ -46,6 +47,7 @@ class Node:
         "takes_step",
         "timeout",
         "where",
+        "workflow",
     )
 
     def __init__(
@@ -60,10 +62,13 @@ class Node:
         defer: bool = False,
         profile: StageProfile | None = None,
         guards: Mapping[str, Any] = _UNGUARDED,
+        workflow: Any = None,
     ) -> None:
-        """Read the function's signature once; refuse what cannot be a node."""
-        if not callable(fn):
-            raise DefinitionError(f"node {name!r}: {fn!r} is not callable", fix="Give a function of (state).")
+        """Read the function's signature once; refuse what cannot be a node. `workflow` is what `fn` is of one."""
+        if workflow is None and not callable(fn):
+            raise DefinitionError(
+                f"node {name!r}: {fn!r} is not callable", fix="Give a function of (state), or a workflow."
+            )
         self.name = name
         self.where = f"node {name!r}"
         setting(self.where, "retry", retry, _RETRY)
@@ -77,13 +82,26 @@ class Node:
         self.retry = policy.retry
         self.timeout = None if policy.timeout is None else seconds(policy.timeout)
         self.heartbeat_timeout = None if heartbeat_timeout is None else seconds(heartbeat_timeout)
-        self.is_async, self.takes_step = _shape(name, fn)
+        self.workflow = workflow
+        self.kind = "call" if workflow is None else "run"
+        self.is_async, self.takes_step = (True, False) if workflow is not None else _shape(name, fn)
         self.policy = None if policy.is_plain else policy
         if policy.hedge is not None and not self.is_async:
             raise DefinitionError(
                 f"{self.where}: hedge={policy.hedge} is not allowed for a plain function",
                 fix="Only what can be cancelled is made twice: give an async function.",
             )
+        if workflow is not None:
+            guarded = self.policy or None
+            self._refuse_for_workflows(heartbeat_timeout=heartbeat_timeout, profile=profile, policy=guarded)
+
+    def _refuse_for_workflows(self, **given: Any) -> None:
+        for option, value in given.items():
+            if value is not None:
+                raise DefinitionError(
+                    f"{self.where} is a workflow, which has no {option}",
+                    fix="Give it to the workflow's own nodes.",
+                )
 
 
 def _shape(name: str, fn: Callable[..., Any]) -> tuple[bool, bool]:

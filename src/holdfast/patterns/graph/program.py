@@ -29,6 +29,7 @@ from holdfast.model.values import decode, encode_map, pack, unpack
 from holdfast.patterns.graph.builder import StateGraph
 from holdfast.patterns.graph.edges import Chosen, EdgeFault, Send, choose
 from holdfast.patterns.graph.merging import MergeFault, Values, merged, raws
+from holdfast.patterns.graph.nested import NestedRun
 from holdfast.patterns.graph.nodes import NodeWork, changes_of, in_development, learned_of, outcome_of
 
 
@@ -278,7 +279,8 @@ class GraphProgram:
         if len(targets) == 1 and not sends:
             (name,) = targets
             iteration = progress.visits.get(name, 0) + 1
-            return [commands.ScheduleStep(step_id(name, iteration), name, iteration=iteration)]
+            kind = self.graph.nodes[name].kind
+            return [commands.ScheduleStep(step_id(name, iteration), name, kind, iteration)]
         nodes = self.graph.nodes
         items: list[tuple[int, int, str, Send | None]] = [(nodes[t].order, -1, t, None) for t in targets]
         items += [(nodes[s.node].order, index, s.node, s) for index, s in enumerate(sends)]
@@ -290,7 +292,7 @@ class GraphProgram:
             iteration = counts[name] = counts.get(name, progress.visits.get(name, 0)) + 1
             data = facts.NOTHING if send is None else self._payload(send)
             scheduled.append(
-                commands.ScheduleStep(step_id(name, iteration), name, iteration=iteration, data=data)
+                commands.ScheduleStep(step_id(name, iteration), name, nodes[name].kind, iteration, data=data)
             )
         return scheduled
 
@@ -318,15 +320,27 @@ class GraphProgram:
         if step.name == START:
             return StartWork(self._initial, self.graph)
         node = self.graph.nodes.get(step.name)
-        if node is None or progress.unknown:
+        if node is None or node.kind != "call" or progress.unknown:
             raise self._misfit(progress.unknown or step.name)
         payload = None if step.data is facts.NOTHING else unpack(step.data)
         return NodeWork(node, progress.state, self._blobs, payload, self.graph.schema, watch=self._watch)
+
+    def child(self, progress: GraphProgress, step: OpenStep) -> NestedRun:
+        """Return what a node that is a workflow starts."""
+        node = self.graph.nodes.get(step.name)
+        if node is None or node.kind != "run" or progress.unknown:
+            raise self._misfit(progress.unknown or step.name)
+        base = progress.state if step.data is facts.NOTHING else unpack(step.data)
+        return NestedRun(node, base, self._blobs, self.graph.schema)
 
     def _is_unknown(self, name: str) -> bool:
         return name not in self.graph.nodes and name != START
 
     def _misfit(self, unknown: str) -> NondeterminismError:
+        node = self.graph.nodes.get(unknown)
+        if node is not None:
+            now, then = ("a workflow", "a function") if node.kind == "run" else ("a function", "a workflow")
+            return NondeterminismError(f"node {unknown!r} is {now}; in the journal it is {then}")
         found = ", ".join(self.graph.nodes)
         return NondeterminismError(f"the journal has a step of node {unknown!r}; the graph has only {found}")
 

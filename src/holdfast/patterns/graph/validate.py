@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from holdfast.core.program import END, START
+from holdfast.patterns.graph.nested import graph_in
 from holdfast.predicates import always
 
 if TYPE_CHECKING:
@@ -31,7 +32,17 @@ def problems(graph: StateGraph) -> list[str]:
             for name in graph.nodes
             if name in reached and ways.get(name) and name not in ending
         ]
-    return found + _joins(graph) + _defaults(graph) + _never_taken(graph)
+    return found + _joins(graph) + _defaults(graph) + _never_taken(graph) + _nested(graph)
+
+
+def _nested(graph: StateGraph) -> list[str]:
+    """Find what is wrong with graphs that nodes were given."""
+    return [
+        f"the graph of node {name!r}: {problem}"
+        for name, node in graph.nodes.items()
+        if node.workflow is not None and (inner := graph_in(node)) is not None
+        for problem in problems(inner)
+    ]
 
 
 def _ways(graph: StateGraph) -> dict[str, set[str]]:

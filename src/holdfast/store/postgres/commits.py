@@ -12,7 +12,7 @@ from typing import Any, Final, assert_never
 
 from psycopg.pq.abc import PGresult
 
-from holdfast.model.commit import Commit, Committed, Conflict, Deliver, Dequeue, Enqueue, Withdraw
+from holdfast.model.commit import Commit, Committed, Conflict, Deliver, Dequeue, Enqueue, StartRun, Withdraw
 from holdfast.model.facts import FORMAT, Journal
 from holdfast.store import codec
 from holdfast.store.postgres.link import Statement
@@ -34,18 +34,29 @@ class Group:
     def __init__(self, commits: Sequence[Commit], turn: Value) -> None:
         """Pack the commits; groups with the same `turn` are written one after the other, on any connection."""
         self.statements: list[Statement] = []
-        self._commits = commits
+        self._count = len(commits)
+        self._commits: Sequence[Commit] = commits
         self._sizes = [0] * len(commits)
         self._verdicts: list[tuple[int, Sequence[int]]] = []
         self._dequeues: list[tuple[int, Sequence[int]]] = []
         self._turn = turn
+        self._large: list[tuple[str, str, str, bytes]] = []
+        """Params of runs that begin, which stand apart."""
         self._lock_others()
         for opening, moving in _layers(commits):
             if opening:
                 self._open(opening)
             if moving:
                 self._advance(moving)
-            self._write_rest(sorted([*opening, *moving]))
+            members = sorted([*opening, *moving])
+            if begun := [
+                (n, effect.first)
+                for n in members
+                for effect in commits[n].effects
+                if type(effect) is StartRun
+            ]:
+                members = self._open_children(begun) + members
+            self._write_rest(members)
 
     def read(self, results: Sequence[PGresult]) -> tuple[list[Committed | Conflict], int]:
         """Return the answers in the order of the commits, and the number of the transaction."""
@@ -58,7 +69,7 @@ class Group:
                 conflicts |= set(members) - {members[n] for n in accepted}
         released, wakes = self._read_dequeues(results)
         answers: list[Committed | Conflict] = []
-        for n, commit in enumerate(self._commits):
+        for n, commit in enumerate(self._commits[: self._count]):
             if n in conflicts:
                 answers.append(Conflict(commit.run))
             else:
@@ -95,28 +106,34 @@ class Group:
             self._say("lock_runs", texts(sorted(own | others)))
 
     def _open(self, members: Sequence[int]) -> None:
+        columns = self._opening(members)
+        self._verdicts.append((self._say("open", self._turn, *columns), members))
+
+    def _open_children(self, begun: Sequence[tuple[int, Commit]]) -> list[int]:
+        """Open runs that commits of these numbers begin; returns the numbers that their first commits get."""
+        starts = [self._commits[n] for n, _ in begun]
+        members = [*range(len(self._commits), len(self._commits) + len(begun))]
+        self._commits = [*self._commits, *(first for _, first in begun)]
+        self._sizes += [0] * len(begun)
+        runs, ids = texts([commit.run for commit in starts]), texts([commit.id for commit in starts])
+        self._say("open_children", self._turn, runs, ids, *self._opening(members))
+        return members
+
+    def _opening(self, members: Sequence[int]) -> list[Value]:
+        """Return the columns of runs that begin; their large params are kept with the rest."""
         columns = []
-        large: list[tuple[str, str, str, bytes]] = []
         for n in members:
             commit = self._commits[n]
             row = commit.opened
             assert row is not None  # noqa: S101 - that is what makes it an opening
             params = bytes(row.params)
             if len(params) > codec.SMALL_PARAMS:
-                large.append((commit.run, commit.id, codec.PARAMS_HASH, params))
+                self._large.append((commit.run, commit.id, codec.PARAMS_HASH, params))
                 params = b""
             columns.append(codec.opening_columns(commit, row, params))
         packed = [pack(column) for pack, column in zip(_OPENING, zip(*columns, strict=True), strict=True)]
-        verdict = self._say(
-            "open",
-            self._turn,
-            *packed,
-            texts([self._commits[n].worker for n in members]),
-            documents([self._facts(n) for n in members]),
-        )
-        self._verdicts.append((verdict, members))
-        if large:
-            self._keep(large)
+        workers = texts([self._commits[n].worker for n in members])
+        return [*packed, workers, documents([self._facts(n) for n in members])]
 
     def _advance(self, members: Sequence[int]) -> None:
         commits = [self._commits[n] for n in members]
@@ -157,7 +174,7 @@ class Group:
             or commit.blobs
             or commit.checkpoint is not None
         ]
-        if not some:
+        if not some and not self._large:
             return
         commits = [self._commits[n] for n in some]
         if taken := [(each.run, each.id, id_) for each in commits for id_ in each.consumed]:
@@ -165,8 +182,10 @@ class Group:
             self._say("consume", texts(runs), texts(ids), numbers(arrivals))
         self._write_inboxes(commits)
         self._write_jobs(some)
-        if kept := [(each.run, each.id, *blob) for each in commits for blob in each.blobs.items()]:
-            self._keep(kept)
+        kept, self._large = self._large, []
+        if kept := kept + [(each.run, each.id, *blob) for each in commits for blob in each.blobs.items()]:
+            runs, ids, hashes, data = zip(*kept, strict=True)
+            self._say("keep", texts(runs), texts(ids), texts(hashes), blobs(data))
         if folds := [
             (each.run, each.id, each.checkpoint_hash, each.checkpoint)
             for each in commits
@@ -174,10 +193,6 @@ class Group:
         ]:
             runs, ids, hashes, data = zip(*folds, strict=True)
             self._say("fold", texts(runs), texts(ids), texts(hashes), blobs(data))
-
-    def _keep(self, kept: Sequence[tuple[str, str, str, bytes]]) -> None:
-        runs, ids, hashes, data = zip(*kept, strict=True)
-        self._say("keep", texts(runs), texts(ids), texts(hashes), blobs(data))
 
     def _write_inboxes(self, commits: Iterable[Commit]) -> None:
         withdrawn: list[tuple[str, str, str, int]] = []
@@ -189,6 +204,14 @@ class Group:
         if withdrawn:
             runs, ids, keys, prefixes = zip(*withdrawn, strict=True)
             self._say("withdraw", texts(runs), texts(ids), texts(keys), numbers(prefixes))
+        if again := [
+            (commit.run, commit.id, effect.run, commit.at)
+            for commit in commits
+            for effect in commit.effects
+            if type(effect) is Deliver and effect.reopens
+        ]:
+            runs, ids, targets, ats = zip(*again, strict=True)
+            self._say("go_on", texts(runs), texts(ids), texts(targets), numbers(ats))
         if sent:
             runs, ids, targets, keys, dues, ats, facts = zip(*sent, strict=True)
             self._say(
@@ -264,7 +287,7 @@ def _inbox_of(commit: Commit) -> tuple[list[tuple[str, str, str, int]], list[tup
                 begin = key[:-1] if prefix else key
                 gone.append((commit.run, commit.id, begin, int(prefix)))
                 stays = [row for row in stays if row[2] != commit.run or not _matches(row[3], begin, prefix)]
-            case Enqueue() | Dequeue():
+            case Enqueue() | Dequeue() | StartRun():
                 pass
             case _:
                 assert_never(effect)

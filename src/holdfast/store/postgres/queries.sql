@@ -8,6 +8,15 @@ SELECT accepted, tx FROM holdfast.open(
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25
 )
 
+-- open_children: child runs begin, where their parents' commits were accepted
+SELECT holdfast.open_children(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25,
+    $26, $27
+)
+
+-- go_on: child runs are taken up again
+SELECT holdfast.go_on($1, $2, $3, $4)
+
 -- turn: before lock_runs, as advance and open do by themselves
 SELECT pg_advisory_xact_lock(1215261796, $1::int)
 

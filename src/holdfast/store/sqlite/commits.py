@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Final, assert_never
 
-from holdfast.model.commit import Commit, Committed, Conflict, Deliver, Dequeue, Enqueue, Withdraw
+from holdfast.model.commit import Commit, Committed, Conflict, Deliver, Dequeue, Enqueue, StartRun, Withdraw
 from holdfast.model.facts import FORMAT, Journal
 from holdfast.model.run import ENDED, RunRow, RunStatus
 from holdfast.store import codec
@@ -132,12 +132,26 @@ def _write_rest(database: sqlite3.Connection, commit: Commit, position: int) -> 
     run = commit.run
     if commit.consumed:
         database.executemany(SQL["inbox_consume"], [(id_, run) for id_ in commit.consumed])
+    if commit.effects:
+        _write_effects(database, commit, position)
+    for hash_, data in commit.blobs.items():
+        database.execute(SQL["blob_insert"], (run, hash_, data))
+    if commit.checkpoint is not None:
+        database.execute(
+            SQL["fold_insert"], (run, position, commit.checkpoint_hash, commit.at, commit.checkpoint)
+        )
+
+
+def _write_effects(database: sqlite3.Connection, commit: Commit, position: int) -> None:
+    run = commit.run
     for effect in commit.effects:
         match effect:
             case Enqueue(queue, workflow, priority, worker):
                 database.execute(SQL["job_upsert"], (run, queue, workflow, priority, worker, worker))
             case Deliver():
                 _deliver(database, commit, effect)
+            case StartRun(first):
+                write_commit(database, first)  # one that has begun before is left as it is
             case Withdraw(key):
                 _withdraw(database, run, key)
             case Dequeue():
@@ -145,12 +159,6 @@ def _write_rest(database: sqlite3.Connection, commit: Commit, position: int) -> 
                     database.execute(SQL["job_delete"], (run, run, position, commit.epoch))
             case _:
                 assert_never(effect)
-    for hash_, data in commit.blobs.items():
-        database.execute(SQL["blob_insert"], (run, hash_, data))
-    if commit.checkpoint is not None:
-        database.execute(
-            SQL["fold_insert"], (run, position, commit.checkpoint_hash, commit.at, commit.checkpoint)
-        )
 
 
 def _deliver(database: sqlite3.Connection, commit: Commit, effect: Deliver) -> None:
@@ -161,6 +169,8 @@ def _deliver(database: sqlite3.Connection, commit: Commit, effect: Deliver) -> N
         inserted = database.execute(SQL["inbox_insert"], (run, *arrival)).rowcount
     else:
         inserted = database.execute(SQL["inbox_insert_other"], (*arrival, run)).rowcount
+        if inserted and effect.reopens:
+            database.execute(SQL["run_reopen_unheld"], (commit.at, run))
     if inserted and not effect.due:
         database.execute(SQL["job_wake"], (run,))
 

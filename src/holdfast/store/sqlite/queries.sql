@@ -28,6 +28,12 @@ UPDATE workflow_runs
 SET status = 'pending', waiting_on = '[]', error = NULL, completed_at = 0, updated_at = ?
 WHERE id = ?
 
+-- run_reopen_unheld: as run_reopen, for a child that its parent takes up again
+UPDATE workflow_runs
+SET status = 'pending', waiting_on = '[]', error = NULL, completed_at = 0, updated_at = ?
+WHERE id = ? AND status IN ('paused', 'failed', 'cancelled')
+    AND NOT EXISTS (SELECT 1 FROM jobs WHERE run = workflow_runs.id AND worker <> '')
+
 -- run_tag_insert: one tag of a new run
 INSERT OR IGNORE INTO run_tags (tag, created_at, run) VALUES (?, ?, ?)
 

@@ -1,0 +1,252 @@
+"""The runtime's side of child runs: how a step's run begins, and what its end means to the step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from holdfast.core.children import MOST_ANCESTORS, child_id, taken_up
+from holdfast.core.effects import Holding, derive, opening_row
+from holdfast.core.events import resolved
+from holdfast.core.kept_errors import error_info
+from holdfast.core.ledger import Ledger, OpenStep
+from holdfast.core.nesting import labelled
+from holdfast.core.program import Workflow
+from holdfast.core.retries import wait_before_retry
+from holdfast.core.work import Child
+from holdfast.errors import DefinitionError, RunFailed, WorkflowNotFound
+from holdfast.model import facts
+from holdfast.model.commit import Commit, StartRun
+from holdfast.model.ids import Instant, RunId, microseconds
+from holdfast.model.run import RunStatus
+from holdfast.model.values import encode
+from holdfast.runtime.clock import Clock
+from holdfast.runtime.committer import Committer
+from holdfast.runtime.held import Held
+from holdfast.store.port import Store
+from holdfast.store.rows import InboxRow
+
+
+class Children:
+    """Starts the children of runs that are held here, and takes their ends."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        store: Store,
+        committer: Committer,
+        workflows: Callable[[], Mapping[str, Workflow]],
+    ) -> None:
+        """Keep what every child needs."""
+        self._clock = clock
+        self._store = store
+        self._committer = committer
+        self._workflows = workflows
+
+    # --- beginning
+
+    def start(self, run: Held, opened: OpenStep) -> facts.Fact | None:
+        """Have the next commit start the step's child, or take it up again; returns the failure when that cannot be.
+
+        Raises NondeterminismError.
+        """
+        child = run.program.child(run.progress, opened)
+        now = self._clock.now()
+        limit = 0 if child.timeout is None else max(now, opened.due) + microseconds(child.timeout)
+        if opened.born != opened.attempt:
+            run.sending.append(taken_up(run.id, opened.step, opened.attempt, opened.due, limit))
+            return None
+        try:
+            run.sending.append(StartRun(self._first(run, opened, child, now, limit)))
+        except Exception as error:  # noqa: BLE001 - user code among it: a factory, a mapping of the state
+            info = error_info(error, opened, run.secrets.scrub)
+            return facts.StepFailed(at=now, step=opened.step, attempt=opened.attempt, error=info)
+        return None
+
+    def _first(self, run: Held, opened: OpenStep, child: Child, now: Instant, limit: Instant) -> Commit:
+        """Return the first commit of the step's child, for any worker that knows its workflow."""
+        ledger = run.ledger
+        if ledger.depth >= MOST_ANCESTORS:
+            raise DefinitionError(
+                f"{labelled(run.holding.workflow, ledger.part)} is nested {MOST_ANCESTORS} runs deep",
+                fix="A workflow that starts itself, also by way of others, must come to an end.",
+            )
+        definition, registered = self._found(child.workflow)
+        params = definition.check(child.params(definition))
+        encoded = encode(params, f"the params of {child.name!r}")
+        run.secrets.refuse({"params": encoded}, f"node {child.name!r}")
+        ends = [limit] if limit else []
+        if definition.timeout is not None:
+            ends.append(now + microseconds(definition.timeout))
+        started = facts.RunStarted(
+            at=now,
+            workflow=definition.name if registered else run.holding.workflow,
+            version=definition.version,
+            queue=definition.queue if registered else run.holding.queue,
+            priority=run.holding.priority,
+            deadline=min(ends, default=0),
+            profile=facts.NOTHING if registered else ledger.profile,
+            data=encoded,
+            parent=run.id,
+            parent_step=opened.step,
+            depth=ledger.depth + 1,
+            part=() if registered else (*ledger.part, opened.name),
+            origins=() if registered else (*ledger.origins, run.params),
+        )
+        return self._commit(child_id(run.id, opened.step), started)
+
+    def _found(self, given: Any) -> tuple[Workflow, bool]:
+        """Return a node's workflow, and whether workers know it by its name."""
+        known = self._workflows()
+        if not isinstance(given, str):
+            workflow: Workflow = given
+            return workflow, known.get(workflow.name) is workflow
+        if given not in known:
+            raise WorkflowNotFound(
+                f"workflow {given!r} is not registered",
+                fix=f"Register it where the run is driven; registered there: {', '.join(known)}.",
+            )
+        return known[given], True
+
+    def _commit(self, id_: RunId, started: facts.RunStarted) -> Commit:
+        ledger = Ledger()
+        ledger.absorb(started)
+        holding = Holding(started.queue, started.workflow, started.priority, "", run=id_)
+        return Commit(
+            id=self._committer.next_id(),
+            run=id_,
+            position=0,
+            epoch=1,
+            at=started.at,
+            worker=self._committer.worker,
+            facts=(started,),
+            status=RunStatus.PENDING,
+            was=RunStatus.PENDING,
+            effects=derive((started,), ledger, holding, None, started.at),
+            opened=opening_row(id_, started),
+        )
+
+    # --- ending
+
+    async def arrived(self, run: Held, rows: Iterable[InboxRow]) -> list[facts.Fact]:
+        """Return what others sent: ends of children as those of their steps, and after a resume what had ended well."""
+        arrivals: list[facts.Fact] = []
+        for row in rows:
+            if not row.fact:
+                continue
+            fact: facts.Fact = facts.Journal.decode_one(row.fact)
+            if isinstance(fact, facts.STEP_ENDS):
+                step = run.ledger.open.get(fact.step)
+                if step is not None and step.kind == "run":
+                    fact = self._end(run, step, fact)
+            arrivals.append(fact)
+            if isinstance(fact, facts.RunResumed) and not fact.unpauses:
+                arrivals += await self._completed(run)
+        return arrivals
+
+    async def _completed(self, run: Held) -> list[facts.Fact]:
+        """Return the ends of steps that a resume reopens, whose children have completed all the same."""
+        ends: list[facts.Fact] = []
+        for step in run.ledger.unresolved.values():
+            if step.kind != "run":
+                continue
+            child = child_id(run.id, step.step)
+            result = await self._committer.patiently(run.id, partial(self._result, child))
+            if result is not None:
+                end = facts.StepCompleted(step=step.step, attempt=0, data=result)
+                ends.append(self._end(run, replace(step, attempt=step.attempt + 1), end))
+        return ends
+
+    async def _result(self, run: RunId) -> msgspec.Raw | None:
+        """Return the result of a run that is completed, whole."""
+        row = await self._store.run(run)
+        if row is None or row.status is not RunStatus.COMPLETED:
+            return None
+        last = await self._store.journal(run, row.position - 1)
+        completed = facts.Journal.decode(last[-1].facts)[-1]
+        data: msgspec.Raw = getattr(completed, "data", facts.NOTHING)
+        return resolved(data, await self._store.blobs(run))
+
+    def _end(self, run: Held, step: OpenStep, fact: Any) -> facts.Fact:
+        """Return what a child's end is to its step: a result that fits, the next attempt, or a failure."""
+        now = self._clock.now()
+        child = run.program.child(run.progress, step)
+        match fact:
+            case facts.StepCompleted():
+                return self._accepted(run, step, child, fact.data, now)
+            case facts.StepFailed():
+                return self._failed(run, step, child, _of_step(fact.error, run.id, step), now)
+            case _ if step.cancelling:
+                return facts.StepCancelled(at=now, step=step.step, attempt=step.attempt, started=step.since)
+            case _:
+                return _failure(step, _cancelled(run.id, step), now)
+
+    def _accepted(
+        self, run: Held, step: OpenStep, child: Child, result: msgspec.Raw, now: Instant
+    ) -> facts.Fact:
+        try:
+            outcome = child.accept(result)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with the result
+            return _failure(step, error_info(error, step, run.secrets.scrub), now)
+        run.blobs.add(outcome.blobs)
+        return facts.StepCompleted(
+            at=now,
+            step=step.step,
+            attempt=step.attempt,
+            started=step.since,
+            gone=outcome.gone,
+            data=outcome.data,
+        )
+
+    def _failed(
+        self, run: Held, step: OpenStep, child: Child, error: facts.ErrorInfo, now: Instant
+    ) -> facts.Fact:
+        wait = None
+        if not step.cancelling:
+            failure = RunFailed(error.message, run_id=child_id(run.id, step.step), error=error)
+            wait = wait_before_retry(child.retry, step.failures + 1, failure, self._clock.draw())
+        if wait is None:
+            return facts.StepFailed(
+                at=now, step=step.step, attempt=step.attempt, started=step.since, error=error
+            )
+        return facts.StepRetried(
+            at=now,
+            step=step.step,
+            attempt=step.attempt + 1,
+            reason="failed",
+            due=now + wait,
+            started=step.since,
+            error=error,
+        )
+
+
+def _failure(step: OpenStep, error: facts.ErrorInfo, now: Instant) -> facts.StepFailed:
+    return facts.StepFailed(at=now, step=step.step, attempt=step.attempt, started=step.since, error=error)
+
+
+def _cancelled(parent: RunId, step: OpenStep) -> facts.ErrorInfo:
+    return facts.ErrorInfo(
+        code="child_cancelled",
+        message=f"run {child_id(parent, step.step)} was cancelled",
+        type="RunCancelled",
+        step=step.step,
+        name=step.name,
+        attempt=step.attempt,
+    )
+
+
+def _of_step(error: facts.ErrorInfo, parent: RunId, step: OpenStep) -> facts.ErrorInfo:
+    """Return a child's error as that of its step. That the child took too long is no timeout of its parent."""
+    where = f" at {error.name}" if error.name else ""
+    return replace(
+        error,
+        code="step_timed_out" if error.code == "run_timed_out" else error.code,
+        message=f"run {child_id(parent, step.step)} failed{where}: {error.message}",
+        step=step.step,
+        name=step.name,
+        attempt=step.attempt,
+    )
