@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, Self
 import msgspec
 
 from holdfast import registry as registries
+from holdfast.core.children import is_child
 from holdfast.core.observers import Observer
 from holdfast.core.program import Workflow
 from holdfast.errors import (
@@ -416,6 +417,11 @@ class Engine(Profiling):
         what it raises is reported in the log, and the run is deleted all the same.
         """
         parts, row = self._open, await self._row(id)
+        if is_child(row.id):
+            raise InvalidStatus(
+                f"run {id!r} is a child of run {row.parent!r}; it goes with that",
+                fix=f"Delete {row.parent!r} when it has ended.",
+            )
         answer = await self._store.delete(row.id)
         self._refused(id, answer, "only ended runs can be deleted", "Cancel it first.")
         self._secrets.keep(id, None)

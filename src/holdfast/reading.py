@@ -17,6 +17,7 @@ from holdfast.core.audit import stages as audit_stages
 from holdfast.core.checkpoints import checkpointing_of
 from holdfast.core.checkpoints import checkpoints as audit_checkpoints
 from holdfast.core.events import CHUNK_TYPES, chunk_event, events_of, reader
+from holdfast.core.program import Workflow
 from holdfast.errors import PayloadRejected, RequestError, RunCancelled, RunFailed, RunNotFound, RunTimedOut
 from holdfast.model import facts
 from holdfast.model.audit import Checkpoint, Decision, Stage
@@ -28,7 +29,7 @@ from holdfast.registry import Registry
 from holdfast.run import Page, Run, WorkerInfo, WorkflowInfo
 from holdfast.runtime.assembly import Assembly
 from holdfast.runtime.host import Host
-from holdfast.runtime.loading import Loaded, load_run, params_of
+from holdfast.runtime.loading import Loaded, load_run, own_definition, params_of
 from holdfast.services import Runtime
 from holdfast.store.open import is_in_memory
 from holdfast.store.port import Store
@@ -193,6 +194,16 @@ class Reading(ABC):
         self._open  # noqa: B018
         return await self._store.count(_query(workflow, status, tags, since, until, "newest", 1, None))
 
+    async def children(self, id: RunId) -> list[Run]:
+        """Return the runs that a run's steps started, in the order in which they began; raises RunNotFound."""
+        await self._row(id)
+        query = RunQuery(parent=id, ascending=True, limit=MOST)
+        found: list[Run] = []
+        while rows := await self._store.runs(query):
+            found += map(self._run, rows)
+            query = msgspec.structs.replace(query, after=(rows[-1].created_at, rows[-1].id))
+        return found
+
     async def workflows(self) -> list[WorkflowInfo]:
         """Return the workflows that are registered here or listed by a worker, in the order of their names."""
         here = {
@@ -306,7 +317,8 @@ class Reading(ABC):
         The workflow's `CheckpointConfig.interval` says which are listed, where the workflow is registered.
         """
         row = await self._row(id)
-        settings = checkpointing_of(self.registry.find(row.workflow))
+        known = self.registry.find(row.workflow) is not None
+        settings = checkpointing_of(await self._workflow_of(row) if known else None)
         return list(audit_checkpoints(await self._all(row), settings))
 
     async def picture(self, id: RunId) -> Picture:
@@ -317,7 +329,7 @@ class Reading(ABC):
         from holdfast.core.picture.trace import laid_over, traced  # noqa: PLC0415 - only for pictures
 
         row = await self._row(id)
-        workflow = self.registry.get(row.workflow)
+        workflow = await self._workflow_of(row)
         made = getattr(workflow, "picture", None)
         if made is None:
             raise RequestError(f"{row.workflow} is no graph", fix="Only graphs have a picture.")
@@ -340,6 +352,11 @@ class Reading(ABC):
         loaded = await self._load(id, argument("at", at, POSITION.or_none()))
         state: dict[str, Any] = loaded.program.state(loaded.progress)
         return state
+
+    async def _workflow_of(self, row: RunRow) -> Workflow:
+        """Return the definition of a run; raises WorkflowNotFound when its workflow is not registered here."""
+        workflow = self.registry.get(row.workflow)
+        return await own_definition(self._store, row, workflow, self.runtime) if row.parent else workflow
 
     async def _load(self, run: RunId, at: int | None = None) -> Loaded:
         row = await self._row(run)

@@ -58,6 +58,11 @@ class Run:
         return decode(self._row.params)
 
     @property
+    def parent(self) -> RunId | None:
+        """The id of the run whose step it is, None when somebody started it."""
+        return self._row.parent or None
+
+    @property
     def error(self) -> ErrorInfo | None:
         """Why it failed or is parked."""
         return self._row.error
@@ -141,6 +146,10 @@ class Run:
         """Return every edge that was tried, with its outcome and reason."""
         return await self._engine.decisions(self.id)
 
+    async def children(self) -> list[Run]:
+        """Return the runs that its steps started, in the order in which they began."""
+        return await self._engine.children(self.id)
+
     async def checkpoints(self) -> list[Checkpoint]:
         """Return the positions at which its rounds had ended, with their nodes."""
         return await self._engine.checkpoints(self.id)
@@ -210,6 +219,7 @@ class Run:
             "version": self.version,
             "status": str(self.status),
             "params": self.params,
+            "parent": self.parent,
             "error": None if self.error is None else msgspec.to_builtins(self.error),
             "tags": list(self.tags),
             "queue": self.queue,

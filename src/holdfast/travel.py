@@ -77,9 +77,11 @@ class Travelling(Reading):
         started, *after = _before_decision(await self._prefix(row, row.position), end)
         if not isinstance(started, facts.RunStarted):
             raise RunNotFound(f"run {id!r} has no beginning in its journal")
-        data, fresh = self._changes(row, changes)
+        data, fresh = await self._changes(row, changes)
         now = self._clock.now()
-        begun = msgspec.structs.replace(started, deadline=0, not_before=0)
+        # Its end is nobody's step. What is a part of a workflow stays in its family, which says so.
+        kin = started.parent if started.part else ""
+        begun = msgspec.structs.replace(started, deadline=0, not_before=0, parent=kin, parent_step="")
         forked = facts.RunForked(at=now, source=id, at_position=end, data=data)
         blobs = {**await self._store.blobs(id), **fresh}
         fork: RunRow | None = None
@@ -91,14 +93,14 @@ class Travelling(Reading):
         rows = await self._all(row)
         return [fact for each in rows for fact in facts.Journal.decode(each.facts)][:end]
 
-    def _changes(
+    async def _changes(
         self, row: RunRow, changes: Mapping[str, Any] | None
     ) -> tuple[msgspec.Raw, dict[str, bytes]]:
         """Return changes as the workflow keeps them, and their large values."""
         if not changes:
             return facts.NOTHING, {}
         blobs = Blobs()
-        program = self.registry.get(row.workflow).open(self.runtime, params_of(row), blobs)
+        program = (await self._workflow_of(row)).open(self.runtime, params_of(row), blobs)
         data = program.changes(changes)
         Secrets(self._secrets.of(row.id)).refuse({"changes": data})
         return data, blobs.fresh

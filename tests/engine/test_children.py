@@ -14,6 +14,7 @@ from holdfast import (
     START,
     DefinitionError,
     Engine,
+    InvalidStatus,
     PayloadRejected,
     RetryPolicy,
     RunFailed,
@@ -333,12 +334,20 @@ async def test_a_fork_gets_children_of_its_own(engine: Engine) -> None:
     assert (await run.refresh()).status is RunStatus.FAILED
     lone = await engine.fork(f"{run.id}/review~1")
     assert await lone.result(timeout=PATIENCE) == {"n": 11}
+    assert await engine.store.inbox(run.id) == []
     assert (await run.refresh()).status is RunStatus.FAILED
+    again = await engine.fork(lone.id, at=3, changes={"n": 100})
+    assert await again.result(timeout=PATIENCE) == {"n": 110}
 
 
 async def test_children_go_with_their_parents(engine: Engine) -> None:
     run = await engine.start(sequence("outer", review=sequence("inner", up=add(1))), {"n": 0}, id="r")
     await run.result(timeout=PATIENCE)
+    (child,) = await run.children()
+    assert (child.id, child.parent, run.parent) == ("r/review~1", "r", None)
+    assert await child.children() == []
+    with pytest.raises(InvalidStatus, match="r/review~1' is a child of run 'r'"):
+        await child.delete()
     await run.delete()
     assert (await engine.runs()).items == []
 
@@ -408,6 +417,8 @@ async def test_bad_input_is_refused_by_name(engine: Engine) -> None:
     bad = StateGraph("bad").add_node("in", StateGraph("hollow")).add_edge(START, "in").add_edge("in", END)
     with pytest.raises(DefinitionError, match="the graph of node 'in': it has no nodes"):
         await engine.start(bad)
+    with pytest.raises(DefinitionError, match="a registered workflow"):
+        graph.add_node("nameless", " " * 300)
     for taken in ("r/review~1", "~"):
         with pytest.raises(PayloadRejected, match="malformed run id"):
             await engine.start(sequence("plain", a=nothing), id=taken)

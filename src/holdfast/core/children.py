@@ -49,9 +49,9 @@ def told_parent(fact: Any, ledger: Ledger, blobs: Mapping[str, bytes]) -> Sequen
 
     The parent knows which attempt that was, and has the value whole.
     """
-    if not ledger.parent:
-        return ()
     step = ledger.parent_step
+    if not step:
+        return ()
     end: facts.Fact
     match fact:
         case facts.RunCompleted():

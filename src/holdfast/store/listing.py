@@ -47,16 +47,17 @@ def choose(query: RunQuery, status: RunStatus | None, tags: str, *, paged: bool)
     for tag in query.tags[1:]:
         has_tag = f"SELECT 1 FROM {tags} WHERE tag = ? AND created_at = r.created_at AND run = r.id"  # noqa: S608 - ours
         add(f"EXISTS ({has_tag})", tag)
-    if query.workflow is not None:
-        add("r.workflow = ?", query.workflow)
-    if status is not None:
-        add("r.status = ?", status.value)
-    if query.waits_for:
-        add("r.waiting_on LIKE ?", f'%"{query.waits_for} %')
-    if query.since is not None:
-        add(f"{at} >= ?", query.since)
-    if query.until is not None:
-        add(f"{at} < ?", query.until)
+    conditions = {
+        "r.workflow = ?": query.workflow,
+        "r.status = ?": None if status is None else status.value,
+        "r.waiting_on LIKE ?": f'%"{query.waits_for} %' if query.waits_for else None,
+        "r.parent = ? AND r.parent <> ''": query.parent,
+        f"{at} >= ?": query.since,
+        f"{at} < ?": query.until,
+    }
+    for clause, value in conditions.items():
+        if value is not None:
+            add(clause, value)
     if paged and query.after is not None:
         add(f"({at}, {id_}) {'>' if query.ascending else '<'} (?, ?)", *query.after)
     return Chosen(f"{join} WHERE {' AND '.join(clauses)}" if clauses else "", values, at, id_)

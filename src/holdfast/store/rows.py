@@ -135,7 +135,8 @@ class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
 class RunQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Which runs to list. `after` is the (created_at, id) of the last one seen; newest first unless `ascending`.
 
-    `waits_for` ("secret", "signal") chooses runs that say in `waiting_on` that they wait for one.
+    `waits_for` ("secret", "signal") chooses runs that say in `waiting_on` that they wait for one, `parent` the children
+    of a run.
     """
 
     workflow: str | None = None
@@ -144,6 +145,7 @@ class RunQuery(msgspec.Struct, frozen=True, kw_only=True):
     since: Instant | None = None
     until: Instant | None = None
     waits_for: str = ""
+    parent: RunId | None = None
     ascending: bool = False
     limit: int = 50
     after: tuple[Instant, RunId] | None = None

@@ -100,8 +100,8 @@ def test_a_node_is_anything_that_takes_a_state(
 
 @pytest.mark.parametrize(
     "fn",
-    [None, 5, "detect", lambda: None, lambda *, a: a],
-    ids=["none", "number", "text", "no parameter", "keyword"],
+    [None, 5, b"detect", lambda: None, lambda *, a: a],
+    ids=["none", "number", "bytes", "no parameter", "keyword"],
 )
 def test_what_cannot_be_called_with_a_state_is_no_node(fn: Any) -> None:
     with pytest.raises(DefinitionError, match="node 'n'") as caught:

@@ -11,6 +11,7 @@ import msgspec
 from holdfast.core.events import resolved
 from holdfast.core.work import Outcome
 from holdfast.errors import DefinitionError, PayloadRejected
+from holdfast.model.checks import LABEL, setting
 from holdfast.model.sameness import is_same
 from holdfast.model.schema import Schema
 from holdfast.model.state import State
@@ -26,7 +27,9 @@ _WORKFLOW = ("open", "check", "schema", "name")
 
 def workflow_in(given: Any) -> Any:
     """Return what of a workflow a node was given: a registered name, a graph, an object; None for a function."""
-    if isinstance(given, str) or _is_graph(given):
+    if isinstance(given, str):
+        return setting("a node that is a registered workflow", "name", given, LABEL)
+    if _is_graph(given):
         return given
     decorated = getattr(given, "workflow", None)  # a function under @workflow_factory
     return next((made for made in (given, decorated) if _is_workflow(made)), None)

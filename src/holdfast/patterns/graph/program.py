@@ -100,6 +100,7 @@ class GraphProgram:
         self._blobs = blobs
         self._watch = in_development()
         self._defers = frozenset(name for name, node in graph.nodes.items() if node.defer)
+        self._nested = frozenset(name for name, node in graph.nodes.items() if node.workflow is not None)
         self._reducers: Mapping[str, Callable[[Any, Any], Any]] = (
             graph.schema.reducers if graph.schema else {}
         )
@@ -279,7 +280,7 @@ class GraphProgram:
         if len(targets) == 1 and not sends:
             (name,) = targets
             iteration = progress.visits.get(name, 0) + 1
-            kind = self.graph.nodes[name].kind
+            kind = "run" if name in self._nested else "call"
             return [commands.ScheduleStep(step_id(name, iteration), name, kind, iteration)]
         nodes = self.graph.nodes
         items: list[tuple[int, int, str, Send | None]] = [(nodes[t].order, -1, t, None) for t in targets]
