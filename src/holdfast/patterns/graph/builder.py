@@ -140,7 +140,10 @@ class StateGraph:
         workflow = None if type(fn) is FunctionType and not fn.__dict__ else workflow_in(made)
         self.nodes[name] = Node(
             *(name, made, len(self.nodes), retry, timeout, heartbeat_timeout),
-            **{"defer": defer, "profile": profile, "guards": guards, "workflow": workflow},
+            defer=defer,
+            profile=profile,
+            guards=guards,
+            workflow=workflow,
         )
         return self
 
