@@ -64,6 +64,8 @@ class Keeper:
         self._patrolled = 0.0
         self._starved = False
         self._strays: set[RunId] = set()
+        self._suspects = False
+        """Whether the last patrol saw a run that must be held alone: else an idle worker asks for none at each ring."""
         self._suspect_since: float | None = None
         holdings.on_free = self._freed
 
@@ -93,9 +95,8 @@ class Keeper:
     async def _listen(self) -> None:
         while True:
             self._hint.clear()
-            if self._holdings.held:
-                with contextlib.suppress(StoreError):  # the next look sees it too
-                    await self._wake_held()
+            with contextlib.suppress(StoreError):  # the next look sees it too
+                await self._wake_held()
             await self._rest(PATROL_SECONDS)
 
     async def wake(self, run: RunId) -> None:
@@ -151,6 +152,8 @@ class Keeper:
         await self._wake_held()
 
     async def _wake_held(self) -> None:
+        if not self._holdings.held:
+            return
         for run, wakes in (await self._store.woken(self._worker)).items():
             if (held := self._holdings.held.get(run)) is not None:
                 held.wake(wakes)
@@ -179,7 +182,7 @@ class Keeper:
             if len(claimed) < room:
                 self._starved = False
                 break
-        if holdings.idle:
+        if self._suspects and holdings.idle:
             await holdings.take(*await self._claims.take(1, suspects=True))
 
     async def _provide(self) -> None:
@@ -212,6 +215,7 @@ class Keeper:
     async def _suspect_waits(self, living: Sequence[WorkerRow]) -> bool:
         """Tell whether a suspect waits for this worker: of those that serve it one alone becomes idle for it."""
         suspect = await self._claims.suspect()
+        self._suspects = suspect is not None
         row = None if suspect is None else await self._store.run(suspect)
         if row is None:
             return False
