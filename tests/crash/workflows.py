@@ -276,10 +276,52 @@ def stubborn(graph: StateGraph, runtime: Any, params: dict[str, Any]) -> State:
     return State({})
 
 
+def nested(graph: StateGraph, runtime: Any, params: dict[str, Any]) -> State:
+    """Two graphs in one round, one of them with a graph of its own, then a node that sees what all of them wrote."""
+
+    def node(amount: int) -> Callable[..., Any]:
+        async def run(state: State, step: StepContext) -> Mapping[str, Any]:
+            began(params["log"], step)
+            return {"trail": [step.name], "rounds": amount}
+
+        return run
+
+    def inner(name: str, *nodes: tuple[str, Any]) -> StateGraph:
+        made = StateGraph(name, schema=Trail)
+        last = START
+        for label, each in nodes:
+            made.add_node(label, each).add_edge(last, label)
+            last = label
+        return made.add_edge(last, END)
+
+    deep = inner("deep", ("dive", node(params["size"])), ("rise", node(params["size"])))
+    graph.add_node("first", node(0))
+    graph.add_node("left", inner("left", ("l1", node(1)), ("l2", node(2))))
+    graph.add_node("right", inner("right", ("r1", node(3)), ("deep", deep)))
+    graph.add_node("last", node(9))
+    graph.add_edge(START, "first").add_edge("first", "left").add_edge("first", "right")
+    graph.add_edge(["left", "right"], "last").add_edge("last", END)
+    return State({"log": params["log"]})
+
+
+class Trail(TypedDict, total=False):
+    """What all graphs of `nested` share, and a key that each has for itself."""
+
+    trail: Annotated[list[str], operator.add]
+    rounds: Annotated[int, max]
+
+
+class NestedWork(Trail, total=False):
+    """The state of the outermost graph of `nested`."""
+
+    log: str
+
+
 def registered() -> Registry:
     """A registry with all of them."""
     registry = Registry()
     registry.add(GraphWorkflow("wide", wide, schema=Work))
+    registry.add(GraphWorkflow("nested", nested, schema=NestedWork))
     for factory in (slow, poison, poison_factory, patient, items, flaky, doomed, gated, stubborn):
         registry.add(GraphWorkflow(factory.__name__, factory))
     return registry

@@ -75,6 +75,8 @@ def first_difference(program: Program[P], recorded: Sequence[facts.Fact]) -> str
     progress = program.start()
     pending: list[facts.Fact] = []
     for position, fact in enumerate(recorded, 1):
+        if isinstance(fact, facts.RunForked):
+            pending = []  # the fork may have been cut off between two decisions
         if isinstance(fact, DECIDED) and not _of_driver(fact):
             pending = pending or [record(command, fact.at) for command in wanted(program, progress, fact.at)]
             expected = pending.pop(0) if pending else None
