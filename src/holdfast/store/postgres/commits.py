@@ -27,6 +27,11 @@ _OPENING: Final[Sequence[Callable[[Any], Value]]] = (
 )
 """How the columns of `codec.opening_columns` go over."""
 
+_MOVING: Final[Sequence[Callable[[Any], Value]]] = (
+    *(texts, numbers, numbers, numbers, texts, numbers, texts, documents, texts, texts, texts, texts),
+)
+"""How what a commit sets in its run goes over, with its row of the journal."""
+
 
 class Group:
     """The commits of one transaction, packed."""
@@ -97,6 +102,7 @@ class Group:
         others = {
             effect.run
             for commit in self._commits
+            if commit.effects
             for effect in commit.effects
             if type(effect) is Deliver and effect.run not in ("", commit.run)
         }
@@ -136,25 +142,26 @@ class Group:
         return [*packed, workers, documents([self._facts(n) for n in members])]
 
     def _advance(self, members: Sequence[int]) -> None:
-        commits = [self._commits[n] for n in members]
-        verdict = self._say(
-            "advance",
-            self._turn,
-            texts([commit.run for commit in commits]),
-            numbers([commit.position for commit in commits]),
-            numbers([commit.epoch for commit in commits]),
-            numbers([len(commit.facts) for commit in commits]),
-            texts([commit.id for commit in commits]),
-            numbers([commit.at for commit in commits]),
-            texts([commit.worker for commit in commits]),
-            documents([self._facts(n) for n in members]),
-            texts([None if commit.status is commit.was else commit.status.value for commit in commits]),
-            texts([codec.texts(commit.waiting_on) for commit in commits]),
-            texts([codec.optional(commit.progress) for commit in commits]),
-            texts([codec.optional(commit.error) for commit in commits]),
-            _FORMAT,
-        )
+        columns = zip(*[self._moving(n, self._commits[n]) for n in members], strict=True)
+        packed = [pack(column) for pack, column in zip(_MOVING, columns, strict=True)]
+        verdict = self._say("advance", self._turn, *packed, _FORMAT)
         self._verdicts.append((verdict, members))
+
+    def _moving(self, n: int, commit: Commit) -> tuple[Any, ...]:
+        return (
+            commit.run,
+            commit.position,
+            commit.epoch,
+            len(commit.facts),
+            commit.id,
+            commit.at,
+            commit.worker,
+            self._facts(n),
+            None if commit.status is commit.was else commit.status.value,
+            codec.texts(commit.waiting_on),
+            codec.optional(commit.progress),
+            codec.optional(commit.error),
+        )
 
     def _facts(self, n: int) -> bytes:
         facts = self._commits[n].facts

@@ -112,7 +112,7 @@ class Link:
                     sql,
                     [value.data for value in values],
                     [value.type for value in values],
-                    [_BINARY] * len(values),
+                    (_BINARY,) * len(values),
                     _BINARY,
                 )
             conn.pipeline_sync()

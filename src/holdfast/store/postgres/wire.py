@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+import msgspec
 from psycopg import pq
 
 _BOOL, _BYTEA, _INT8, _TEXT, _JSON, _XID8, _UNKNOWN, _VOID = 16, 17, 20, 25, 114, 5069, 705, 2278
 _JSON_ARRAY, _BYTEA_ARRAY, _TEXT_ARRAY, _INT8_ARRAY = 199, 1001, 1009, 1016
 
 _HEAD: Final = struct.Struct(">iiiii")
+_SIZE: Final = struct.Struct(">i")
 _LONG: Final = struct.Struct(">q")
 _NULL: Final = b"\xff\xff\xff\xff"
 
 
-class Value(NamedTuple):
+class Value(msgspec.Struct, frozen=True, gc=False):
     """One parameter of a statement: its bytes (None: NULL) and its type."""
 
     data: bytes | None
@@ -73,11 +75,10 @@ def blobs(values: Sequence[bytes]) -> Value:
 
 def rows(result: pq.abc.PGresult) -> list[tuple[Any, ...]]:
     """Return the rows of a result: integers, texts; JSON and bytea as bytes; arrays of integers as lists."""
-    readers = [_READERS[result.ftype(column)] for column in range(result.nfields)]
     value = result.get_value
-    columns = [*enumerate(readers)]
+    columns = [(column, _READERS[result.ftype(column)]) for column in range(result.nfields)]
     return [
-        tuple(None if (data := value(row, column)) is None else read(data) for column, read in columns)
+        tuple([None if (data := value(row, column)) is None else read(data) for column, read in columns])
         for row in range(result.ntuples)
     ]
 
@@ -92,12 +93,12 @@ def _encoded(value: str) -> bytes:
 def _array(values: Sequence[bytes | None], type_: int) -> bytes:
     if not values:
         return _HEAD.pack(0, 0, type_, 0, 0)[:12]
-    parts = [_HEAD.pack(1, 1, type_, len(values), 1)]
+    size, parts = _SIZE.pack, [_HEAD.pack(1, 1, type_, len(values), 1)]
     for value in values:
         if value is None:
             parts.append(_NULL)
         else:
-            parts += (len(value).to_bytes(4, "big"), value)
+            parts += (size(len(value)), value)
     return b"".join(parts)
 
 
