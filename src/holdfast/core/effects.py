@@ -129,17 +129,17 @@ def _job(holding: Holding) -> Enqueue:
     return Enqueue(holding.queue, holding.workflow, holding.priority, holding.worker)
 
 
+_ENDS: Final = {
+    facts.RunCompleted: RunStatus.COMPLETED,
+    facts.RunFailed: RunStatus.FAILED,
+    facts.RunCancelled: RunStatus.CANCELLED,
+}
+
+
 def status_of(ledger: Ledger, *, held: bool, releasing: bool) -> RunStatus:
     """Return the run's status. `waiting` is written only by a commit that releases, so `running` means held or lost."""
-    match ledger.ended:
-        case facts.RunCompleted():
-            return RunStatus.COMPLETED
-        case facts.RunFailed():
-            return RunStatus.FAILED
-        case facts.RunCancelled():
-            return RunStatus.CANCELLED
-        case _:
-            pass
+    if ledger.ended is not None:
+        return _ENDS[type(ledger.ended)]
     if ledger.paused is not None:
         return RunStatus.PAUSED
     if ledger.begins:
@@ -201,7 +201,7 @@ def opening_row(run: RunId, started: facts.RunStarted) -> RunRow:
 
 def error_of(ledger: Ledger) -> facts.ErrorInfo | None:
     """Return what failed or parked the run, for its row."""
-    if isinstance(ledger.ended, facts.RunFailed):
+    if type(ledger.ended) is facts.RunFailed:
         return ledger.ended.error
     return ledger.paused.error if ledger.paused is not None else None
 

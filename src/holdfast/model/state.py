@@ -310,7 +310,7 @@ def _unpickled(data: bytes, run_id: str, checkpoint_node: str, timestamp: dateti
 
 def reference(raw: Raw) -> str | None:
     """Return the hash when `raw` is a reference to a large value kept apart, else None."""
-    if memoryview(raw).nbytes != _REFERENCE_SIZE:
+    if len(raw) != _REFERENCE_SIZE:
         return None
     data = bytes(raw)
     return data[9:-2].decode() if data.startswith(b'{"$ref":"') else None
@@ -322,11 +322,11 @@ def split_large(values: dict[str, Raw], limit: int = LARGE) -> tuple[dict[str, R
     Equal values have equal hashes, so they are kept once. No value of a user looks like a reference: a dict with such
     a key is encoded in another form.
     """
-    if all(len(raw) <= limit for raw in values.values()):
+    if max(map(len, values.values()), default=0) <= limit:
         return values, {}
     small, large = {}, {}
     for key, raw in values.items():
-        if memoryview(raw).nbytes <= limit:
+        if len(raw) <= limit:
             small[key] = raw
             continue
         data = bytes(raw)

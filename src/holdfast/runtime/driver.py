@@ -172,7 +172,7 @@ class Driver:
                     "run %s: deciding took over %d ms; it holds the loop", run.id, SLOW_DECISION * 1000
                 )
             recorded += more
-            if run.secrets and type(run.progress.ledger.ended) is facts.RunFailed:
+            if type(run.progress.ledger.ended) is facts.RunFailed and run.secrets:
                 scrub(run.progress.ledger.ended, run.secrets)
             arrivals = self._follow(run, more)
             if not arrivals:

@@ -231,6 +231,8 @@ def router_of(source: str, choose: Callable[[State], Any], targets: object) -> R
 
 def check_edge(source: str, edge: Edge, others: Sequence[Edge]) -> None:
     """Refuse an edge that leaves open which one is taken, or that can never be."""
+    if not others:
+        return
     if edge.when is None and any(other.when is None and other.target == edge.target for other in others):
         raise DefinitionError(f"edge {source!r} -> {edge.target!r} is there already", fix="Add it once.")
     for other in others:

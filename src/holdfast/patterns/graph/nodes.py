@@ -71,11 +71,16 @@ class Node:
             )
         self.name = name
         self.where = f"node {name!r}"
-        setting(self.where, "retry", retry, _RETRY)
-        setting(self.where, "timeout", timeout, _LIMIT)
-        setting(self.where, "heartbeat_timeout", heartbeat_timeout, _LIMIT)
+        for field, given, kind in (
+            ("retry", retry, _RETRY),
+            ("timeout", timeout, _LIMIT),
+            ("heartbeat_timeout", heartbeat_timeout, _LIMIT),
+            ("profile", profile, _PROFILE),
+        ):
+            if given is not None:  # the usual case, and graphs may be built for each run
+                setting(self.where, field, given, kind)
         self.defer = setting(self.where, "defer", defer, FLAG)
-        self.profile = setting(self.where, "profile", profile, _PROFILE)
+        self.profile = profile
         self.fn = fn
         self.order = order
         policy = policy_of(self.where, retry, timeout, guards)
@@ -212,7 +217,7 @@ class NodeWork:
             return _NO_CHANGE
         if self._schema is not None:
             self._schema.check({key: decode(raw) for key, raw in changes.items()})
-        if secrets and learned is not None and isinstance(secrets, Secrets):
+        if learned is not None and secrets and isinstance(secrets, Secrets):
             secrets.refuse(changes, where)  # also what it knew before it set other ones
         return outcome_of(changes, gone, learned or secrets, learned, where)
 
