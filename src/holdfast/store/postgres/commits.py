@@ -68,7 +68,7 @@ class Group:
         conflicts: set[int] = set()
         tx = 0
         for index, members in self._verdicts:
-            ((accepted, number_),) = rows(results[index])
+            (((accepted, number_),),) = rows(results[index])
             tx = number_ or tx
             if accepted is not None:
                 conflicts |= set(members) - {members[n] for n in accepted}

@@ -1,10 +1,10 @@
 -- Every statement of the PostgreSQL store, by name. What writes is a function of the migrations.
 
--- advance: runs go on
-SELECT accepted, tx FROM holdfast.advance($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+-- advance: runs go on; which were accepted and the transaction, as one record: a function in FROM takes longer to plan
+SELECT holdfast.advance($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 
--- open: runs begin
-SELECT accepted, tx FROM holdfast.open(
+-- open: runs begin; as advance
+SELECT holdfast.open(
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25
 )
 

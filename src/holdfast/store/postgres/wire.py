@@ -12,12 +12,23 @@ from typing import Any, Final
 import msgspec
 from psycopg import pq
 
-_BOOL, _BYTEA, _INT8, _TEXT, _JSON, _XID8, _UNKNOWN, _VOID = 16, 17, 20, 25, 114, 5069, 705, 2278
+_BOOL, _BYTEA, _INT8, _TEXT, _JSON, _XID8, _UNKNOWN, _RECORD, _VOID = (
+    16,
+    17,
+    20,
+    25,
+    114,
+    5069,
+    705,
+    2249,
+    2278,
+)
 _JSON_ARRAY, _BYTEA_ARRAY, _TEXT_ARRAY, _INT8_ARRAY = 199, 1001, 1009, 1016
 
 _HEAD: Final = struct.Struct(">iiiii")
 _SIZE: Final = struct.Struct(">i")
 _LONG: Final = struct.Struct(">q")
+_FIELD: Final = struct.Struct(">Ii")
 _NULL: Final = b"\xff\xff\xff\xff"
 
 
@@ -74,7 +85,7 @@ def blobs(values: Sequence[bytes]) -> Value:
 
 
 def rows(result: pq.abc.PGresult) -> list[tuple[Any, ...]]:
-    """Return the rows of a result: integers, texts; JSON and bytea as bytes; arrays of integers as lists."""
+    """Return the rows of a result: integers, texts; JSON and bytea as bytes; arrays of integers as lists; records."""
     value = result.get_value
     columns = [(column, _READERS[result.ftype(column)]) for column in range(result.nfields)]
     return [
@@ -114,6 +125,21 @@ def _read_ints(data: bytes) -> list[int]:
     return [_LONG.unpack_from(data, at)[0] for at in range(24, len(data), 12)]
 
 
+def _read_record(data: bytes) -> tuple[Any, ...]:
+    values: list[Any] = []
+    (count,) = _SIZE.unpack_from(data)
+    at = _SIZE.size
+    for _ in range(count):
+        type_, size = _FIELD.unpack_from(data, at)
+        at += _FIELD.size
+        if size < 0:
+            values.append(None)
+        else:
+            values.append(_READERS[type_](data[at : at + size]))
+            at += size
+    return tuple(values)
+
+
 _READERS: Final[Mapping[int, Callable[[bytes], Any]]] = {
     _BOOL: _read_int,
     _BYTEA: bytes,
@@ -123,5 +149,6 @@ _READERS: Final[Mapping[int, Callable[[bytes], Any]]] = {
     _XID8: _read_int,
     _INT8_ARRAY: _read_ints,
     _UNKNOWN: bytes.decode,
+    _RECORD: _read_record,
     _VOID: bytes,
 }

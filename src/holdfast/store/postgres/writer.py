@@ -33,7 +33,7 @@ T = TypeVar("T")
 LARGEST_GROUP: Final = 256
 """Calls in one transaction; beyond that the loop would be held for longer than the round trip saves."""
 
-FULL_GROUP: Final = 48
+FULL_GROUP: Final = 32
 """Commits that are sent although a group is under way: from so many on a flush costs each of them little."""
 
 UNDER_WAY: Final = 2
