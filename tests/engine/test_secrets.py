@@ -10,7 +10,18 @@ from typing import Any
 
 import pytest
 
-from holdfast import Engine, PayloadRejected, Run, RunFailed, RunStatus, State, StateGraph, StepContext
+from holdfast import (
+    END,
+    START,
+    Engine,
+    PayloadRejected,
+    Run,
+    RunFailed,
+    RunStatus,
+    State,
+    StateGraph,
+    StepContext,
+)
 from holdfast.errors import SecretsNeedWorker
 from holdfast.registry import Registry, as_workflow
 from tests.conftest import OpenEngine
@@ -248,3 +259,29 @@ async def test_a_refused_start_does_not_touch_the_secrets_of_the_run_that_has_th
     await run.wait()
     await run.resume()
     assert (await run.result())["length"] == len(SECRET)
+
+
+async def test_secrets_that_nodes_of_one_round_set_and_drop_are_known_together(engine: Engine) -> None:
+    first = asyncio.Event()
+
+    async def a(state: State) -> State:
+        return state.set_secret("from-a", "alpha-alpha").delete_secret("given")
+
+    async def b(state: State, step: StepContext) -> State:
+        await first.wait()  # it was given what the run knew before `a` had ended
+        return state.set_secret("from-b", "beta-beta")
+
+    def then(state: State, step: StepContext) -> dict[str, list[str]]:
+        return {"known": sorted(step.secrets)}
+
+    graph = StateGraph("round").add_node("a", a).add_node("b", b).add_node("then", then)
+    graph.add_edge(START, "a").add_edge(START, "b").add_edge(["a", "b"], "then").add_edge("then", END)
+    run = await engine.start(graph, secrets={"given": "gamma-gamma"})
+    await until(lambda: stage_is_done(engine, run.id, "a"))
+    first.set()
+    result = await run.result(timeout=PATIENCE)
+    assert result["known"] == ["from-a", "from-b"]
+
+
+async def stage_is_done(engine: Engine, run: str, name: str) -> bool:
+    return any(s.name == name and s.status == "completed" for s in await engine.stages(run))

@@ -42,6 +42,19 @@ async def test_no_value_with_a_secret_is_stored(
     assert [name for name, content in contents(url).items() if SECRET.encode() in content] == []
 
 
+async def test_not_even_the_name_of_an_exception_tells_a_secret(url: str, open_engine: OpenEngine) -> None:
+    def node(state: State, step: StepContext) -> None:
+        raise type(step.secrets["token"], (Exception,), {})
+
+    engine = await open_engine(url)
+    run = await engine.start(sequence("w21", node=node), secrets={"token": SECRET})
+    with pytest.raises(RunFailed) as caught:
+        await run.result()
+    assert caught.value.error.type.endswith("[secret token]")
+    await engine.close()
+    assert [name for name, content in contents(url).items() if SECRET.encode() in content] == []
+
+
 async def test_a_secret_among_the_params_is_refused_naming_the_key(engine: Engine) -> None:
     with pytest.raises(PayloadRejected, match="prompt") as caught:
         await engine.start(

@@ -26,7 +26,7 @@ def error_info(error: BaseException, step: OpenStep, scrub: Callable[[str], str]
     return facts.ErrorInfo(
         code=error.code if isinstance(error, HoldfastError) else "step_failed",
         message=facts.readable(scrub(message))[:MESSAGE_LIMIT],
-        type=name,
+        type=facts.readable(scrub(name))[:MESSAGE_LIMIT],
         traceback=facts.readable(scrub(text))[-TRACEBACK_LIMIT:],
         step=step.step,
         name=step.name,

@@ -81,4 +81,5 @@ def _is_outdated(row: WorkerRow, now: Instant) -> bool:
 
 def _tell(workers: Sequence[WorkerId], runs: Sequence[RunId]) -> None:
     if runs:
-        logger.warning("worker %s died; runs that are free for others: %d", ", ".join(workers), len(runs))
+        count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+        logger.warning("worker %s died and left %s to be taken up", ", ".join(workers), count)
