@@ -209,6 +209,12 @@ class Engine:
         """Return for each observer how many commits it is behind."""
         return self._of.lag()
 
+    def redrive_many(
+        self, workflow: str | None = None, code: str | None = None, **options: Any
+    ) -> Iterator[Run]:
+        """Redrive the letters that are there now; yields each run. Leave it to stop."""
+        return (Run(run) for run in _iterate(self._of.redrive_many(workflow, code, **options)))
+
     close = _value(asynchronous.Engine.close)
     start = _run(asynchronous.Engine.start)
     execute = _value(asynchronous.Engine.execute)
@@ -237,6 +243,10 @@ class Engine:
     pause = _run(asynchronous.Engine.pause)
     resume = _run(asynchronous.Engine.resume)
     delete = _value(asynchronous.Engine.delete)
+    dead_letters = _value(asynchronous.Engine.dead_letters)
+    dead_letter = _value(asynchronous.Engine.dead_letter)
+    redrive = _run(asynchronous.Engine.redrive)
+    discard = _run(asynchronous.Engine.discard)
 
 
 class Embedded:

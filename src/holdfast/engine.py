@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, Self
 import msgspec
 
 from holdfast import registry as registries
+from holdfast.burying import Burying
 from holdfast.core.children import is_child
 from holdfast.core.observers import Observer
 from holdfast.core.program import Workflow
@@ -45,7 +46,6 @@ from holdfast.model.run import ENDED, RESUMABLE, RunStatus
 from holdfast.model.sameness import is_same
 from holdfast.model.secrets import Secrets
 from holdfast.model.values import encode
-from holdfast.profiles import Profiling
 from holdfast.reading import ALL
 from holdfast.run import Run
 from holdfast.runtime.assembly import Assembly
@@ -92,7 +92,7 @@ _START: Final = {
 }
 
 
-class Engine(Profiling):
+class Engine(Burying):
     """Durable runs on one store. Use it with `async with`, or `open` and `close`.
 
     With workers it drives runs of the registered workflows that are in one of its `queues`, at most `concurrency` at

@@ -29,6 +29,7 @@ __all__ = [
     "ParallelError",
     "PayloadRejected",
     "RateLimited",
+    "RedriveActive",
     "Refused",
     "RequestError",
     "RunCancelled",
@@ -121,6 +122,13 @@ class PayloadRejected(RequestError, ValueError):
         """Keep the name of the field that was refused."""
         super().__init__(message, fix=fix)
         self.field = field
+
+
+class RedriveActive(RequestError):
+    """Many dead letters are being redriven already."""
+
+    code = "redrive_active"
+    default_fix = "Wait until that has ended, or stop it."
 
 
 class SecretsNeedWorker(RequestError):

@@ -177,6 +177,23 @@ def _delete(add: Add) -> None:
     add("run", metavar="RUN", help="the run's whole id")
 
 
+def _letters(add: Add) -> None:
+    actions = ("list", "show", "redrive", "discard")
+    add(
+        "action",
+        nargs="?",
+        choices=actions,
+        default="list",
+        help="what to do: list, show, redrive or discard",
+    )
+    add("run", nargs="*", metavar="RUN", help="the runs' whole ids")
+    add("--all", action="store_true", help="redrive all that match and are there now; Ctrl-C stops")
+    add("--rate", type=int, default=10, metavar="N", help="redrive at most so many in a second (10)")
+    add("--workflow", metavar="NAME", help="only those of this workflow")
+    add("--code", metavar="CODE", help="only those that failed with this code, such as step_failed or poison")
+    add("--limit", type=int, default=100, metavar="N", help="list at most so many (100)")
+
+
 def _workflows(add: Add) -> None:
     _app(add, "list those it registers")
 
@@ -289,6 +306,17 @@ COMMANDS: Final[dict[str, Sequence[Command]]] = {
             _fork,
             ["fork order-7 --at 12", "fork order-7 --at 12 --set cents=700 --app shop.flows"],
             "What had finished by then is not run again; the run that is forked stays as it is.",
+        ),
+        Command(
+            "dead-letters [ACTION] [RUN]...",
+            "letters:letters",
+            "runs that failed for good: list, show, redrive, discard",
+            _letters,
+            [
+                "dead-letters",
+                "dead-letters show order-7",
+                "dead-letters redrive --all --code step_timed_out --rate 5",
+            ],
         ),
         Command(
             "delete RUN",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from holdfast.model.ids import Instant, RunId
 from holdfast.store.rows import LimitRow
 
 
@@ -16,6 +17,12 @@ class Beside(Protocol):
 
     async def profiles(self, workflow: str) -> Mapping[str, bytes]:
         """Return a workflow's profiles by name, in order."""
+
+    async def discard(self, run: RunId, position: int) -> bool:
+        """Put a dead letter away: a failed run that is at `position`; False when it is not. Idempotent."""
+
+    async def forget(self, before: Instant, limit: int = 1000) -> int:
+        """Set up to `limit` ids free of runs that were deleted before an instant; returns how many."""
 
     async def limit(self, name: str) -> LimitRow | None:
         """Return a row that processes change together, as it was written last; None when there is none."""

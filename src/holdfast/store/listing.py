@@ -5,7 +5,7 @@ Each status is read along its own index, so that the rows come sorted and no mor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from holdfast.model.run import RunStatus
@@ -26,6 +26,8 @@ class Chosen(NamedTuple):
 
 def statuses(query: RunQuery) -> Sequence[RunStatus | None]:
     """Return the statuses to read one by one. A workflow alone is indexed by status, too, hence all of them."""
+    if query.dead:
+        return (RunStatus.FAILED, RunStatus.PAUSED)
     if query.status:
         return sorted(query.status)
     return list(RunStatus) if query.workflow is not None and not query.tags else [None]
@@ -50,7 +52,6 @@ def choose(query: RunQuery, status: RunStatus | None, tags: str, *, paged: bool)
     conditions = {
         "r.workflow = ?": query.workflow,
         "r.status = ?": None if status is None else status.value,
-        "r.waiting_on LIKE ?": f'%"{query.waits_for} %' if query.waits_for else None,
         "r.parent = ? AND r.parent <> ''": query.parent,
         f"{at} >= ?": query.since,
         f"{at} < ?": query.until,
@@ -58,6 +59,30 @@ def choose(query: RunQuery, status: RunStatus | None, tags: str, *, paged: bool)
     for clause, value in conditions.items():
         if value is not None:
             add(clause, value)
+    for text, given in _chosen_few(query, status, tags):
+        add(text, *given)
     if paged and query.after is not None:
         add(f"({at}, {id_}) {'>' if query.ascending else '<'} (?, ?)", *query.after)
     return Chosen(f"{join} WHERE {' AND '.join(clauses)}" if clauses else "", values, at, id_)
+
+
+def _chosen_few(
+    query: RunQuery, status: RunStatus | None, tags: str
+) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Yield the conditions that no index serves; with the others few rows are left for them."""
+    if query.run:
+        yield "r.id = ?", (query.run,)
+    if query.waits_for:
+        yield "r.waiting_on LIKE ?", (f'%"{query.waits_for} %',)
+    if query.dead:
+        letters = tags.replace("run_tags", "dead_letters")
+        put_away = f"SELECT 1 FROM {letters} AS d WHERE d.run = r.id AND d.position = r.position"  # noqa: S608 - ours
+        yield f"r.parent = '' AND NOT EXISTS ({put_away})", ()
+        if status is RunStatus.PAUSED:
+            yield "r.error LIKE ?", ('{"code":"poison"%',)
+        else:
+            yield "r.error NOT LIKE ?", ('{"code":"discarded"%',)
+    if query.code:
+        yield "r.error LIKE ?", (f'{{"code":"{query.code}"%',)
+    if query.ended_before is not None:
+        yield "r.parent = '' AND r.completed_at < ?", (query.ended_before,)

@@ -136,7 +136,8 @@ class RunQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Which runs to list. `after` is the (created_at, id) of the last one seen; newest first unless `ascending`.
 
     `waits_for` ("secret", "signal") chooses runs that say in `waiting_on` that they wait for one, `parent` the children
-    of a run.
+    of a run, `dead` those that failed or killed their workers and that nobody has put away, `code` those with an error
+    of that code, `ended_before` those that ended so early and have no parent.
     """
 
     workflow: str | None = None
@@ -146,6 +147,10 @@ class RunQuery(msgspec.Struct, frozen=True, kw_only=True):
     until: Instant | None = None
     waits_for: str = ""
     parent: RunId | None = None
+    run: RunId = ""
+    dead: bool = False
+    code: str = ""
+    ended_before: Instant | None = None
     ascending: bool = False
     limit: int = 50
     after: tuple[Instant, RunId] | None = None

@@ -28,11 +28,11 @@ from holdfast.store.rows import (
     Delivery,
     InboxRow,
     JournalRow,
-    LimitRow,
     RunQuery,
     Stored,
     WorkerRow,
 )
+from holdfast.testing.faults_beside import FaultyBeside
 from holdfast.testing.loop import Process, ProcessDied, current_process
 
 T = TypeVar("T")
@@ -185,7 +185,7 @@ def _steps(begun: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any,
             return cast("T", done.value)
 
 
-class FaultyStore:
+class FaultyStore(FaultyBeside):
     """One process's way to the store. Has the store's verbs."""
 
     def __init__(
@@ -410,22 +410,6 @@ class FaultyStore:
     async def delete(self, run: RunId, *, tombstone: bool = True) -> Delivered:
         """As the port says."""
         return await self._write(lambda: self._inner.delete(run, tombstone=tombstone))
-
-    async def save_profile(self, workflow: str, name: str, body: bytes | None) -> None:
-        """As the port says."""
-        await self._write(lambda: self._inner.save_profile(workflow, name, body))
-
-    async def limit(self, name: str) -> LimitRow | None:
-        """Return a row that processes change together."""
-        return await self._read(lambda: self._inner.limit(name))
-
-    async def set_limit(self, name: str, version: int, body: bytes) -> bool:
-        """Write such a row."""
-        return await self._write(lambda: self._inner.set_limit(name, version, body))
-
-    async def profiles(self, workflow: str) -> Mapping[str, bytes]:
-        """As the port says."""
-        return await self._read(lambda: self._inner.profiles(workflow))
 
     async def load(self, run: RunId, hash_: str = "") -> Stored | None:
         """As the port says."""

@@ -14,6 +14,7 @@ from holdfast.testing.store_children import ChildContract
 from holdfast.testing.store_chunks import ChunkContract
 from holdfast.testing.store_commits import CommitContract, JournalContract
 from holdfast.testing.store_jobs import ArrivalContract, JobContract
+from holdfast.testing.store_letters import LetterContract
 from holdfast.testing.store_limits import LimitContract
 from holdfast.testing.store_reads import DeletionContract, LifeContract, ListContract, ViewContract
 
@@ -25,6 +26,7 @@ class StoreContract(
     ChunkContract,
     LimitContract,
     ChildContract,
+    LetterContract,
     ArrivalContract,
     JobContract,
     ListContract,

@@ -130,6 +130,16 @@ def set_limit(name: str, version: int, body: bytes) -> Statement:
     return _statement("limit_insert", text(name), text(body.decode()))
 
 
+def discard(run: RunId, position: int, now: Instant) -> Statement:
+    """Put a failed run away; it comes back when it was."""
+    return _statement("letter_discard", number(now), text(run), number(position))
+
+
+def forget(before: Instant, limit: int) -> Statement:
+    """Set ids of deleted runs free; they come back."""
+    return _statement("tombstone_delete", number(before), number(limit))
+
+
 def reclaim(workers: Sequence[WorkerId], reason: Literal["died", "expired"], at: Instant | None) -> Statement:
     """Free the jobs of dead workers and shut these out: one that comes back can neither renew nor commit."""
     return _statement("reclaim", texts(workers), number(int(reason == "expired")), number(at))

@@ -118,6 +118,15 @@ ON CONFLICT (name) DO NOTHING RETURNING version
 UPDATE holdfast.limits SET version = version + 1, body = $2::text::json WHERE name = $1 AND version = $3
 RETURNING version
 
+-- letter_discard: a failed run is put away
+INSERT INTO holdfast.dead_letters AS d (run, position, discarded_at)
+SELECT id, position, $1 FROM holdfast.workflow_runs WHERE id = $2 AND position = $3 AND status = 'failed' FOR KEY SHARE
+ON CONFLICT (run) DO UPDATE SET position = excluded.position, discarded_at = excluded.discarded_at
+RETURNING d.run
+
+-- tombstone_delete: ids of runs that were deleted long ago are free again
+DELETE FROM holdfast.tombstones WHERE run IN (SELECT run FROM holdfast.tombstones WHERE at < $1 LIMIT $2) RETURNING run
+
 -- worker_select: all workers
 SELECT id, host, boot, namespace, pid, lock, queues, workflows, version, started_at, leased_until, stopped_at
 FROM holdfast.workers ORDER BY started_at, id

@@ -252,6 +252,16 @@ class PostgresStore:
         statement = changes.set_limit(name, version, body)
         return await self._open_writer().submit(statement, lambda result: bool(rows(result)))
 
+    async def discard(self, run: RunId, position: int) -> bool:
+        """Put a failed run away."""
+        statement = changes.discard(run, position, self.now())
+        return await self._open_aside().submit(statement, lambda result: bool(rows(result)))
+
+    async def forget(self, before: Instant, limit: int = 1000) -> int:
+        """Set ids of deleted runs free."""
+        statement = changes.forget(before, limit)
+        return await self._open_aside().submit(statement, lambda result: len(rows(result)))
+
     async def next_due(self) -> Instant | None:
         """Return the earliest instant that an arrival waits for."""
         return await self._reader().next_due()

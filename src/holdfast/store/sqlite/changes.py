@@ -157,6 +157,16 @@ def set_limit(database: sqlite3.Connection, name: str, version: int, body: bytes
     return database.execute(SQL["limit_insert"], (name, body)).rowcount == 1
 
 
+def discard(database: sqlite3.Connection, run: RunId, position: int, now: Instant) -> bool:
+    """Put a failed run away."""
+    return database.execute(SQL["letter_discard"], (now, run, position)).rowcount == 1
+
+
+def forget(database: sqlite3.Connection, before: Instant, limit: int) -> int:
+    """Set ids of deleted runs free."""
+    return database.execute(SQL["tombstone_delete"], (before, limit)).rowcount
+
+
 def reclaim(
     database: sqlite3.Connection,
     workers: Sequence[WorkerId],

@@ -247,6 +247,14 @@ INSERT INTO limits (name, version, body) VALUES (?, 1, CAST(? AS TEXT)) ON CONFL
 -- limit_update: such a row, when nobody wrote it since
 UPDATE limits SET version = version + 1, body = CAST(? AS TEXT) WHERE name = ? AND version = ?
 
+-- letter_discard: a failed run is put away
+INSERT INTO dead_letters (run, position, discarded_at)
+SELECT id, position, ? FROM workflow_runs WHERE id = ? AND position = ? AND status = 'failed'
+ON CONFLICT (run) DO UPDATE SET position = excluded.position, discarded_at = excluded.discarded_at
+
+-- tombstone_delete: ids of runs that were deleted long ago are free again
+DELETE FROM tombstones WHERE run IN (SELECT run FROM tombstones WHERE at < ? LIMIT ?)
+
 -- worker_select: all workers
 SELECT id, host, boot, namespace, pid, lock, queues, workflows, version, started_at, leased_until, stopped_at
 FROM workers ORDER BY started_at, id

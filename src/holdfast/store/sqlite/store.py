@@ -219,6 +219,14 @@ class SqliteStore:
         """Write such a row."""
         return await self._write(lambda database: changes.set_limit(database, name, version, body))
 
+    async def discard(self, run: RunId, position: int) -> bool:
+        """Put a failed run away."""
+        return await self._write(lambda database: changes.discard(database, run, position, self.now()))
+
+    async def forget(self, before: Instant, limit: int = 1000) -> int:
+        """Set ids of deleted runs free."""
+        return await self._write(lambda database: changes.forget(database, before, limit))
+
     async def next_due(self) -> Instant | None:
         """Return the earliest instant that an arrival waits for."""
         return self._read(reader.next_due)

@@ -1,0 +1,49 @@
+"""The part of a faulty store that is beside runs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+from holdfast.model.ids import Instant, RunId
+from holdfast.store.port import Store
+from holdfast.store.rows import LimitRow
+
+T = TypeVar("T")
+
+
+class FaultyBeside(ABC):
+    """What a store keeps beside runs, with faults."""
+
+    _inner: Store
+
+    @abstractmethod
+    async def _read(self, read: Callable[[], Awaitable[T]]) -> T: ...
+
+    @abstractmethod
+    async def _write(self, work: Callable[[], Awaitable[T]], *more: Any) -> T: ...
+
+    async def save_profile(self, workflow: str, name: str, body: bytes | None) -> None:
+        """As the port says."""
+        await self._write(lambda: self._inner.save_profile(workflow, name, body))
+
+    async def profiles(self, workflow: str) -> Mapping[str, bytes]:
+        """As the port says."""
+        return await self._read(lambda: self._inner.profiles(workflow))
+
+    async def limit(self, name: str) -> LimitRow | None:
+        """As the port says."""
+        return await self._read(lambda: self._inner.limit(name))
+
+    async def set_limit(self, name: str, version: int, body: bytes) -> bool:
+        """As the port says."""
+        return await self._write(lambda: self._inner.set_limit(name, version, body))
+
+    async def discard(self, run: RunId, position: int) -> bool:
+        """As the port says."""
+        return await self._write(lambda: self._inner.discard(run, position))
+
+    async def forget(self, before: Instant, limit: int = 1000) -> int:
+        """As the port says."""
+        return await self._write(lambda: self._inner.forget(before, limit))
