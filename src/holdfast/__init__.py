@@ -51,6 +51,7 @@ from holdfast.resilience import Bulkhead as Bulkhead
 from holdfast.resilience import Hedge as Hedge
 from holdfast.resilience import Policy as Policy
 from holdfast.resilience import RateLimit as RateLimit
+from holdfast.resilience import Retention as Retention
 from holdfast.run import Page, Run
 from holdfast.runtime.guards.calls import Calls as _Calls
 from holdfast.runtime.observers import MultiObserver, StreamingObserver

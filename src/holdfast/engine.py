@@ -15,6 +15,7 @@ from holdfast.burying import Burying
 from holdfast.core.children import is_child
 from holdfast.core.observers import Observer
 from holdfast.core.program import Workflow
+from holdfast.core.retention import Retention
 from holdfast.errors import (
     InvalidStatus,
     PayloadRejected,
@@ -74,6 +75,7 @@ _KINDS: Final = {
     "runtime": instance_of(Runtime, expected="a Runtime").or_none(),
     "observers": _OBSERVERS,
     "secrets": CALLABLE.or_none(),
+    "retention": instance_of(Retention, expected="a Retention").or_none(),
     "registry": instance_of(registries.Registry, expected="a Registry").or_none(),
     "workers": FLAG,
     "concurrency": COUNT,
@@ -107,6 +109,7 @@ class Engine(Burying):
         runtime: Runtime | None = None,
         observers: Sequence[str | Observer | type[Observer]] = ("logging",),
         secrets: SecretProvider | None = None,
+        retention: Retention | None = None,
         registry: registries.Registry | None = None,
         workers: bool = True,
         concurrency: int = 100,
@@ -126,6 +129,7 @@ class Engine(Burying):
             "runtime": runtime,
             "observers": observers,
             "secrets": secrets,
+            "retention": retention,
             "registry": registry,
         }
         given |= {"workers": workers, "concurrency": concurrency, "queues": queues, "only": only}
@@ -145,6 +149,7 @@ class Engine(Burying):
         provider = None if secrets is None else (lambda row, name: secrets(Run(self, row), name))
         self._secrets = SecretMemory(provider)
         self._provider = secrets
+        self._retention = retention or Retention()
         self._opened = False
         self._parts: Assembly | None = None
         self._unlisten: Callable[[], None] | None = None
@@ -155,6 +160,7 @@ class Engine(Burying):
             "runtime": self.runtime,
             "observers": self._given_observers,
             "secrets": self._provider,
+            "retention": self._retention,
             "registry": self.registry,
             "concurrency": self.concurrency,
             "queues": self._queues,
@@ -193,6 +199,7 @@ class Engine(Burying):
                 drives=self._workers,
                 cancel_grace=CANCEL_GRACE,
                 host=self._host,
+                retention=self._retention,
             )
             self._unlisten = self.registry.listen(parts.registered)
             await parts.open()

@@ -3,6 +3,7 @@
 from holdfast.core.breaker import CircuitBreaker
 from holdfast.core.limits import Bulkhead, RateLimit
 from holdfast.core.policy import Hedge, Policy
+from holdfast.core.retention import Retention
 from holdfast.core.retries import RetryBudget, RetryPolicy
 from holdfast.errors import BulkheadFull, CircuitOpen, RateLimited, Refused
 
@@ -16,6 +17,7 @@ __all__ = [
     "RateLimit",
     "RateLimited",
     "Refused",
+    "Retention",
     "RetryBudget",
     "RetryPolicy",
 ]

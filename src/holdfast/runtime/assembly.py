@@ -13,6 +13,7 @@ from holdfast.core.effects import Holding, opening_row
 from holdfast.core.ledger import Ledger
 from holdfast.core.observers import ObserverLike
 from holdfast.core.program import Program, Workflow
+from holdfast.core.retention import Retention
 from holdfast.core.work import Blobs
 from holdfast.errors import StoreError, StoreUnavailable
 from holdfast.model import facts
@@ -35,6 +36,7 @@ from holdfast.runtime.host import Host
 from holdfast.runtime.listed import Listed
 from holdfast.runtime.observing import Observers
 from holdfast.runtime.pulse import Pulse
+from holdfast.runtime.retention import Retaining
 from holdfast.runtime.secrets import SecretMemory
 from holdfast.runtime.streaming import Streams
 from holdfast.runtime.worker import Worker
@@ -63,6 +65,7 @@ class Assembly:
         drives: bool,
         cancel_grace: float,
         host: Host,
+        retention: Retention,
     ) -> None:
         """Make the parts, on the running loop. Without `drives` there is no worker."""
         self.feed = Feed()
@@ -96,6 +99,7 @@ class Assembly:
             self.feed, store, worker_id, services, workflows, host.threads("holdfast-checkpoint")
         )
         self._attached = Attached(self.observers, store, workflows)
+        self.retaining = Retaining(store, self.gates, retention, self._expire) if drives else None
         self._pulse = Pulse(store, self._beat)
         self._loop = asyncio.get_running_loop()
         self._listing: asyncio.Task[None] | None = None
@@ -108,6 +112,8 @@ class Assembly:
         self._follow()
         if self.worker is not None:
             await self.worker.open()
+        if self.retaining is not None:
+            self.retaining.start()
         self._pulse.start()
 
     async def close(self, grace: float) -> None:
@@ -119,6 +125,8 @@ class Assembly:
         if self.worker is not None:
             await self.worker.close(grace)
         await self._pulse.close()
+        if self.retaining is not None:
+            await self.retaining.close()
         self._executor.close()
         unshare(self.gates)
         await self.gates.close()
@@ -129,6 +137,12 @@ class Assembly:
     async def settle(self, timeout: float) -> None:
         """Wait until checkpoint stores and the workflows' observers have what is committed, at most for `timeout`."""
         await asyncio.gather(self.checkpoints.settle(timeout), self._attached.settle(timeout))
+
+    async def _expire(self, row: RunRow) -> None:
+        """Delete a run that was kept long enough; one with a descendant that goes on is kept."""
+        answer = await self._store.delete(row.id)
+        if answer.outcome == "delivered":
+            await self.checkpoints.delete(self._workflows().get(row.workflow), row.id)
 
     def _beat(self) -> None:
         self.feed.nudge()

@@ -64,7 +64,7 @@ class BulkheadGate:
         """Wait for a place and take it; raises BulkheadFull when that takes longer than `most` seconds."""
         if self.pass_at_once():
             return
-        if most == 0 and self._places >= self.settings.limit:
+        if most == 0 and self._used >= self.settings.limit:
             raise BulkheadFull(retry_after=LOOK)
         place: asyncio.Future[None] = self._loop.create_future()
         self._waiting.append(place)
