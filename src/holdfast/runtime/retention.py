@@ -61,7 +61,7 @@ class Retaining:
 
     async def _keep(self) -> None:
         while True:
-            await asyncio.sleep(PERIOD * (0.5 + self._gates.draw()))
+            await asyncio.sleep(PERIOD)
             try:
                 await self.round()
             except StoreError as error:

@@ -46,6 +46,8 @@ class BulkheadGate:
         self._used = 0
         self._peak = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._impatient: list[asyncio.Future[None]] = []
+        """Those of them that wait for one answer only."""
         self._tending: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
 
@@ -68,9 +70,11 @@ class BulkheadGate:
             raise BulkheadFull(retry_after=LOOK)
         place: asyncio.Future[None] = self._loop.create_future()
         self._waiting.append(place)
+        if most == 0:
+            self._impatient.append(place)
         self._tend()
         try:
-            async with asyncio.timeout(None if most is None else max(most, LOOK)):
+            async with asyncio.timeout(most or None):
                 await place
         except BaseException as error:
             if place.done() and not place.cancelled() and place.exception() is None:
@@ -94,6 +98,14 @@ class BulkheadGate:
                 self._enter()
                 place.set_result(None)
 
+    def _turn_away(self) -> None:
+        """Tell those who do not wait that there is no place."""
+        impatient, self._impatient = self._impatient, []
+        for place in impatient:
+            if not place.done():
+                self._waiting.remove(place)
+                place.set_exception(BulkheadFull(retry_after=LOOK))
+
     # --- holding places
 
     def _tend(self) -> None:
@@ -111,9 +123,11 @@ class BulkheadGate:
                     if want != self._places or self._is_due:
                         await self._hold(want)
                     self._hand_out()
+                    self._turn_away()
                     await self._rest()
                 except StoreError as error:
                     logger.warning("bulkhead %s waits for the store: %s", self.settings.name, error)
+                    self._turn_away()
                     await asyncio.sleep(AGAIN)
         finally:
             self._tending = None
@@ -125,6 +139,7 @@ class BulkheadGate:
 
     async def _hold(self, want: int) -> None:
         due, places = self._is_due, self._places
+        self._places = min(places, want)  # nobody may enter what is being given back
 
         def reckon(row: BulkheadRow, now: Instant) -> tuple[BulkheadRow, int]:
             changed, mine = hold(self.settings, row, self._holder, want, now)
