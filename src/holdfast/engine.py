@@ -18,7 +18,6 @@ from holdfast.core.program import Workflow
 from holdfast.core.retention import Retention
 from holdfast.errors import (
     InvalidStatus,
-    PayloadRejected,
     RequestError,
     RunConflict,
     RunNotFound,
@@ -52,7 +51,7 @@ from holdfast.run import Run
 from holdfast.runtime.assembly import Assembly
 from holdfast.runtime.clock import Clock, SharedClock, SystemClock, new_id
 from holdfast.runtime.host import Host
-from holdfast.runtime.secrets import SecretMemory
+from holdfast.runtime.secrets import SecretMemory, given_secrets, refuse_secret
 from holdfast.services import Runtime
 from holdfast.settings import store_url
 from holdfast.store.open import open_store
@@ -270,12 +269,12 @@ class Engine(Burying):
         for field, value in {"params": params, "on_conflict": on_conflict, **options}.items():
             argument(field, value, _START[field])
         definition, checked = await self._definition(workflow, params)
-        known = _given(secrets)
+        known = given_secrets(secrets)
         encoded = self._encode_params(checked, known)
         pinned = await self._pinned(definition, checked, profile)
         known.refuse({"profile": pinned})
         run_id = new_id(self._clock) if id is None else check_new_run_id(id)
-        _refuse_secret(known, {"id": run_id, **{f"tags[{n}]": tag for n, tag in enumerate(tags or ())}})
+        refuse_secret(known, {"id": run_id, **{f"tags[{n}]": tag for n, tag in enumerate(tags or ())}})
         if known and (parts.worker is None or (queue or definition.queue) not in parts.worker.queues):
             raise SecretsNeedWorker
         now = self._clock.now()
@@ -370,7 +369,7 @@ class Engine(Burying):
         data = encode(value, f"signal {name!r}")
         known = Secrets(self._secrets.of(id))
         known.refuse({name: data}, "the signal")
-        _refuse_secret(known, {"name": name, "key": key or ""})
+        refuse_secret(known, {"name": name, "key": key or ""})
         fact = facts.SignalReceived(name=name, key=key or new_id(self._clock), data=data)
         await self._deliver(id, fact, fact.key, UNENDED, wakes=UNENDED - {RunStatus.PAUSED}, strict=True)
 
@@ -405,7 +404,7 @@ class Engine(Burying):
         if secrets:
             if parts.worker is None:
                 raise SecretsNeedWorker
-            self._secrets.keep(id, {**self._secrets.of(id), **_given(secrets)})
+            self._secrets.keep(id, {**self._secrets.of(id), **given_secrets(secrets)})
         if row.status in RESUMABLE:
             fact = facts.RunResumed(key=f"resume:{row.position}")
             await self._deliver(id, fact, fact.key, RESUMABLE, reopens=True)
@@ -481,22 +480,3 @@ class Engine(Burying):
     def lag(self) -> dict[str, int]:
         """Return for each observer, and each checkpoint store, how many commits it is behind."""
         return self._open.observers.lag() | self._open.checkpoints.lag()
-
-
-def _given(secrets: object) -> Secrets:
-    """Return secrets that a caller gave; refuses what is no mapping of names to texts."""
-    if secrets is not None and not isinstance(secrets, Mapping):  # its value is not for messages
-        raise PayloadRejected(
-            f"secrets are a {type(secrets).__name__}",
-            field="secrets",
-            fix='Give a dict: secrets={"token": "…"}.',
-        )
-    return Secrets(secrets)
-
-
-def _refuse_secret(known: Secrets, texts: Mapping[str, str]) -> None:
-    for field, text in texts.items():
-        if known and (name := known.find(text)) is not None:
-            raise PayloadRejected(
-                f"{field} holds the secret {name!r}", field=field, fix="Secrets are never stored."
-            )

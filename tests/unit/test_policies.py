@@ -357,6 +357,8 @@ async def test_loops_of_one_process_share_their_breakers() -> None:
     breaker = CircuitBreaker("loops", threshold=1)
     assert local_gates() is local_gates()
     await opened(breaker)
+    with pytest.raises(CircuitOpen):  # by now it is told
+        await breaker.execute(Service())
 
     def elsewhere() -> Any:
         return asyncio.run(breaker.execute(Service()))

@@ -63,7 +63,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 def is_dead(row: RunRow) -> bool:
     """Tell whether a run waits for a person to redrive or discard it, unless it was put away."""
     if row.status is RunStatus.FAILED:
-        return row.error is None or row.error.code != DISCARDED
+        return not row.parent and (row.error is None or row.error.code != DISCARDED)
     return row.status is RunStatus.PAUSED and row.error is not None and row.error.code == POISON
 
 

@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from holdfast.errors import PayloadRejected
 from holdfast.model import facts
 from holdfast.model.ids import RunId
 from holdfast.model.run import RunRow
@@ -64,3 +65,23 @@ class SecretMemory:
                 "the secrets function raised for secret %s of run %s; the run waits", name, row.id
             )
             return None
+
+
+def given_secrets(secrets: object) -> Secrets:
+    """Return secrets that a caller gave; refuses what is no mapping of names to texts."""
+    if secrets is not None and not isinstance(secrets, Mapping):  # its value is not for messages
+        raise PayloadRejected(
+            f"secrets are a {type(secrets).__name__}",
+            field="secrets",
+            fix='Give a dict: secrets={"token": "…"}.',
+        )
+    return Secrets(secrets)
+
+
+def refuse_secret(known: Secrets, texts: Mapping[str, str]) -> None:
+    """Raise PayloadRejected naming the field whose text holds a secret."""
+    for field, text in texts.items():
+        if known and (name := known.find(text)) is not None:
+            raise PayloadRejected(
+                f"{field} holds the secret {name!r}", field=field, fix="Secrets are never stored."
+            )

@@ -77,11 +77,11 @@ def _chosen_few(
     if query.dead:
         letters = tags.replace("run_tags", "dead_letters")
         put_away = f"SELECT 1 FROM {letters} AS d WHERE d.run = r.id AND d.position = r.position"  # noqa: S608 - ours
-        yield f"r.parent = '' AND NOT EXISTS ({put_away})", ()
+        yield f"NOT EXISTS ({put_away})", ()
         if status is RunStatus.PAUSED:
             yield "r.error LIKE ?", ('{"code":"poison"%',)
-        else:
-            yield "r.error NOT LIKE ?", ('{"code":"discarded"%',)
+        else:  # a child's failure is its parent's
+            yield "r.parent = '' AND r.error NOT LIKE ?", ('{"code":"discarded"%',)
     if query.code:
         yield "r.error LIKE ?", (f'{{"code":"{query.code}"%',)
     if query.ended_before is not None:

@@ -29,7 +29,7 @@ class LetterContract:
     """Queries with `dead`, `code` and `ended_before`; `discard` and `forget`."""
 
     async def test_what_failed_or_killed_its_workers_is_dead(self, store: Store) -> None:
-        """Unless it is a child, for its parent is; and not what is paused, cancelled or put away as paused."""
+        """A child that failed is not, for its parent is; and not what is paused, cancelled or put away as paused."""
         await ended(store, "failed", FAILED)
         await ended(store, "poison", PAUSED, "poison")
         await ended(store, "parked", PAUSED, "parked")
@@ -37,11 +37,12 @@ class LetterContract:
         await ended(store, "completed", COMPLETED)
         await ended(store, "discarded", FAILED, "discarded")
         await ended(store, "child", FAILED, parent="failed")
-        assert await dead(store) == ["failed", "poison"]
-        assert await dead(store, code="poison") == ["poison"]
+        await ended(store, "sick", PAUSED, "poison", parent="waits")
+        assert await dead(store) == ["failed", "poison", "sick"]
+        assert await dead(store, code="poison") == ["poison", "sick"]
         assert await dead(store, workflow="other") == []
         assert await dead(store, run="failed") == ["failed"]
-        assert await store.count(RunQuery(dead=True)) == 2
+        assert await store.count(RunQuery(dead=True)) == 3
 
     async def test_what_is_put_away_is_not_dead_at_that_position(self, store: Store) -> None:
         """At another one it is again; and only a failed run can be put away."""
