@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -441,3 +442,24 @@ async def test_a_job_of_a_workflow_that_went_is_given_back(url: str, open_engine
         await worker.holdings.take(claimed)
         assert await engine.store.held(worker.id) == []
     assert (await engine.wait("gone", timeout=PATIENCE)).status is RunStatus.COMPLETED
+
+
+# --- a first commit whose answer comes late
+
+
+async def test_an_answer_that_comes_late_does_not_displace_who_claimed_the_run_meanwhile(
+    memory_url: str, open_engine: OpenEngine
+) -> None:
+    gate = Gate()
+    engine = await open_engine(memory_url)
+    run = await engine.start(sequence("late", node=lambda _: gate.wait()))
+    await gate.until_reached()
+    holdings = worker_of(engine).holdings
+    held = holdings.held[run.id]
+    early = copy.copy(held)
+    early.epoch = held.epoch - 1
+    holdings.adopt(early)
+    assert holdings.held[run.id] is held
+    assert not held.lost
+    gate.open()
+    await run.result(timeout=PATIENCE)
