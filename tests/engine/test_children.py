@@ -319,6 +319,17 @@ async def test_a_question_of_a_child_is_asked_and_answered(engine: Engine) -> No
     assert await run.result(timeout=PATIENCE) == {"n": 3, "answer": "yes"}
 
 
+async def test_secrets_reach_the_children(engine: Engine) -> None:
+    def see(state: State) -> dict[str, Any]:
+        return {"length": len(state.get_secret("token") or "")}
+
+    deep = sequence("deep", see=see)
+    inner = sequence("inner", deep=deep, more=lambda s: {"same": len(s.get_secret("token") or "")})
+    run = await engine.start(sequence("outer", review=inner), secrets={"token": "t0psecret"})
+    assert await run.result(timeout=PATIENCE) == {"length": 9, "same": 9}
+    assert "t0psecret" not in str([await each.journal() for each in (await engine.runs()).items])
+
+
 async def test_a_fork_gets_children_of_its_own(engine: Engine) -> None:
     """Those that had completed are kept as results; one that had not begins anew under the fork's id."""
     fuse, counted = Fuse(), Counted()

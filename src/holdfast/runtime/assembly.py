@@ -94,6 +94,7 @@ class Assembly:
                 host=host,
             )
             self._committer.on_sent = self.worker.keeper.hint
+            self._committer.on_begun = self.worker.holdings.begun
         self.observers = Observers(self.feed, store, worker_id, observers, host.threads("holdfast-observer"))
         self.checkpoints = Checkpoints(
             self.feed, store, worker_id, services, workflows, host.threads("holdfast-checkpoint")

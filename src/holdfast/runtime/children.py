@@ -68,7 +68,7 @@ class Children:
         return None
 
     def _first(self, run: Held, opened: OpenStep, child: Child, now: Instant, limit: Instant) -> Commit:
-        """Return the first commit of the step's child, for any worker that knows its workflow."""
+        """Return the first commit of the step's child, for any worker that knows its workflow, or for this one."""
         ledger = run.ledger
         if ledger.depth >= MOST_ANCESTORS:
             raise DefinitionError(
@@ -88,6 +88,7 @@ class Children:
             version=definition.version,
             queue=definition.queue if registered else run.holding.queue,
             priority=run.holding.priority,
+            secrets=tuple(ledger.secrets),
             deadline=min(ends, default=0),
             profile=facts.NOTHING if registered else ledger.profile,
             data=encoded,
@@ -115,7 +116,9 @@ class Children:
     def _commit(self, id_: RunId, started: facts.RunStarted) -> Commit:
         ledger = Ledger()
         ledger.absorb(started)
-        holding = Holding(started.queue, started.workflow, started.priority, "", run=id_)
+        # What lives in this process alone, it alone can give.
+        worker = self._committer.worker if started.secrets else ""
+        holding = Holding(started.queue, started.workflow, started.priority, worker, run=id_)
         return Commit(
             id=self._committer.next_id(),
             run=id_,

@@ -54,6 +54,8 @@ class Committer:
         self._unborn: dict[RunId, Commit] = {}
         self.on_sent: Callable[[], None] = lambda: None
         """Called when a commit has put something into another run's inbox, or begun one."""
+        self.on_begun: Callable[[Commit], None] = lambda _: None
+        """Called with the first commit of a child that was begun here."""
 
     # --- making
 
@@ -162,6 +164,7 @@ class Committer:
                 if self._unborn.get(effect.first.run) is effect.first:
                     del self._unborn[effect.first.run]
                     self._feed.publish(effect.first)
+                    self.on_begun(effect.first)
                 self.on_sent()
             elif type(effect) is Deliver and effect.run:
                 self.on_sent()

@@ -8,10 +8,13 @@ import logging
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
+
 from holdfast.core.effects import Holding
 from holdfast.core.program import Workflow
 from holdfast.errors import HoldfastError, StoreError
 from holdfast.model import facts
+from holdfast.model.commit import Commit
 from holdfast.model.ids import RunId
 from holdfast.model.run import RunStatus
 from holdfast.model.secrets import Secrets
@@ -62,6 +65,7 @@ class Holdings:
         self._workflows = workflows
         self._secrets = secrets
         self._tasks: dict[RunId, asyncio.Task[None]] = {}
+        self._taking: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._opening = 0
         self._opened = asyncio.Event()
@@ -148,6 +152,16 @@ class Holdings:
         claimed = await self._store.claim_run(self._committer.worker, run)
         if claimed is not None:
             await self.take(claimed)
+
+    def begun(self, first: Commit) -> None:
+        """Take a child up that was begun here with secrets, and that is ours from the beginning."""
+        if first.opened is None or not first.opened.secrets:
+            return
+        row = msgspec.structs.replace(first.opened, position=len(first.facts), last_commit=first.id)
+        claimed = Claimed(row, 0, 0, facts.Journal.encode(first.facts))
+        task = self._loop.create_task(self.take(claimed), name=f"take {first.run}")
+        self._taking.add(task)
+        task.add_done_callback(self._taking.discard)
 
     async def take(self, *claimed: Claimed) -> None:
         """Take claimed runs up. One that this fails for is given back: nobody may hold a run and not drive it."""

@@ -47,8 +47,8 @@ class SecretMemory:
             self._runs.pop(run, None)
 
     def known(self, row: RunRow, names: Sequence[str]) -> dict[str, str]:
-        """Return the run's secrets that are kept here, and of `names` those that the provider answers."""
-        known = self.of(row.id) if names else {}
+        """Return the secrets of a run, or of its parent, that are kept here, and those that the provider answers."""
+        known = {**self.of(row.parent), **self.of(row.id)} if names else {}
         for name in names:
             value = known.get(name) or self._provided(row, name)
             if value is not None:

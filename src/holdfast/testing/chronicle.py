@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from holdfast.core.children import child_id
 from holdfast.model import facts
 from holdfast.model.commit import Commit, Committed, Conflict, Dequeue, Enqueue, StartRun
 from holdfast.model.ids import CommitId, RunId, StepId, WorkerId
@@ -43,6 +44,7 @@ class Book(msgspec.Struct):
     allowed: set[tuple[StepId, int]] = set()
     """Attempts whose start is recorded."""
     completed: set[StepId] = set()
+    ended: bool = False
 
 
 class Chronicle:
@@ -82,10 +84,19 @@ class Chronicle:
                 f"run {commit.run}: {text}" for text in _wrong(book, commit, answer, worker)
             )
             _enter(book, Written(commit, worker), released=answer.released)
+            self.violations.extend(self._hasty(commit))
             for effect in commit.effects:
                 if isinstance(effect, StartRun) and effect.first.run not in self.books:
                     self.books[effect.first.run] = Book()
                     _enter(self.books[effect.first.run], Written(effect.first, worker), released=False)
+
+    def _hasty(self, commit: Commit) -> Iterator[str]:
+        """Yield the steps that end before their children have."""
+        for fact in commit.facts:
+            if isinstance(fact, facts.STEP_ENDS):
+                child = self.books.get(child_id(commit.run, fact.step))
+                if child is not None and not child.ended:
+                    yield f"run {commit.run}: {fact.step} ended before its child had"
 
     def claimed(self, worker: WorkerId, claims: Sequence[Claimed]) -> None:
         """Take note of new holders."""
@@ -150,6 +161,9 @@ def _enter(book: Book, written: Written, *, released: bool) -> None:
         elif isinstance(effect, Dequeue) and released:
             book.holder = ""
     for fact in written.facts:
+        book.ended = isinstance(fact, facts.TERMINAL) or (
+            book.ended and not isinstance(fact, facts.RunResumed)
+        )
         match fact:
             case facts.StepScheduled():
                 book.allowed.add((fact.step, 1))

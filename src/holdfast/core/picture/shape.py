@@ -26,6 +26,8 @@ class Box:
     is_end: bool = False
     note: str = ""
     tone: Tone = ""
+    inner: Picture | None = None
+    """What is within the node, where it is a graph."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Final
 
 from holdfast.core.picture.shape import LEGEND, Box, Picture, Tone
@@ -21,16 +22,44 @@ _ENDS: Final = {START: "start", END: "finish"}
 
 
 def mermaid(picture: Picture) -> str:
-    """Return Mermaid flowchart text."""
+    """Return Mermaid flowchart text. A node that is a graph is drawn around it."""
+    ids = _ids(picture)
+    # The ways of the outermost graph come first: those are counted where a run's path is coloured.
+    lines = [*_mermaid_boxes(picture, ids), *_mermaid_ways(picture, ids), *_mermaid_within(picture, ids)]
+    return "\n".join(["flowchart TD", *lines, *_mermaid_tones(picture, ids)]) + "\n"
+
+
+def _ids(picture: Picture, within: str = "") -> dict[str, str]:
     numbered = [box for box in picture.boxes if not box.is_end]
     ids = _ENDS | {box.key: f"n{number}" for number, box in enumerate(numbered)}
-    lines = ["flowchart TD"]
-    lines += [f"    {ids[box.key]}{_mermaid_box(box)}" for box in picture.boxes]
+    return {key: f"{within}{id_}" for key, id_ in ids.items()}
+
+
+def _mermaid_boxes(picture: Picture, ids: dict[str, str], depth: int = 1) -> Iterator[str]:
+    indent = "    " * depth
+    for box in picture.boxes:
+        id_ = ids[box.key]
+        if box.inner is None:
+            yield f"{indent}{id_}{_mermaid_box(box)}"
+            continue
+        yield f"{indent}subgraph {id_}[{_quoted(box.label, box.note)}]"
+        yield from _mermaid_boxes(box.inner, _ids(box.inner, f"{id_}_"), depth + 1)
+        yield f"{indent}end"
+
+
+def _mermaid_ways(picture: Picture, ids: dict[str, str]) -> Iterator[str]:
     for way in picture.ways:
         arrow = "-.->" if way.conditional else "-->"
         text = f"|{_quoted(way.text)}|" if way.text else ""
-        lines.append(f"    {ids[way.source]} {arrow}{text} {ids[way.target]}")
-    return "\n".join(lines + _mermaid_tones(picture, ids)) + "\n"
+        yield f"    {ids[way.source]} {arrow}{text} {ids[way.target]}"
+
+
+def _mermaid_within(picture: Picture, ids: dict[str, str]) -> Iterator[str]:
+    for box in picture.boxes:
+        if box.inner is not None:
+            inner = _ids(box.inner, f"{ids[box.key]}_")
+            yield from _mermaid_ways(box.inner, inner)
+            yield from _mermaid_within(box.inner, inner)
 
 
 def _mermaid_box(box: Box) -> str:
@@ -74,24 +103,48 @@ def dot(picture: Picture) -> str:
         "    rankdir=TB;",
         "    node [shape=box, style=rounded];",
     ]
-    lines += [_dot_box(box) for box in sorted(picture.boxes, key=lambda box: not box.is_end)]
+    if any(box.inner is not None for box in picture.boxes):
+        lines.append("    compound=true;")
+    return "\n".join([*lines, *_dot_within(picture), "}"]) + "\n"
+
+
+def _dot_within(picture: Picture, path: str = "", depth: int = 1) -> Iterator[str]:
+    """Yield the boxes and ways of a graph; a node that is a graph is a cluster around that."""
+    indent = "    " * depth
+    inner = {box.key: box.inner for box in picture.boxes if box.inner is not None}
+    for box in sorted(picture.boxes, key=lambda box: not box.is_end):
+        if box.inner is None:
+            yield indent + _dot_box(box, path)
+            continue
+        yield f"{indent}subgraph {_text(f'cluster_{path}{box.key}')} {{"
+        note = f"\n{box.note}" if box.note else ""
+        yield f"{indent}    label={_text(box.label + note)};"
+        yield from _dot_within(box.inner, f"{path}{box.key}/", depth + 1)
+        yield f"{indent}}}"
     for way in picture.ways:
         style = "dashed" if way.conditional else "solid"
         color = f', color="{FILLS[way.tone][1]}"' if way.tone else ""
         width = ", penwidth=2" if way.count else ""
         given = f"label={_text(way.text)}, style={style}{color}{width}"
-        lines.append(f"    {_text(way.source)} -> {_text(way.target)} [{given}];")
-    return "\n".join([*lines, "}"]) + "\n"
+        source, target = (f"{path}{end}" for end in (way.source, way.target))
+        if way.source in inner:
+            given, source = f"{given}, ltail={_text(f'cluster_{source}')}", f"{source}/{END}"
+        if way.target in inner:
+            given, target = f"{given}, lhead={_text(f'cluster_{target}')}", f"{target}/{START}"
+        yield f"{indent}{_text(source)} -> {_text(target)} [{given}];"
 
 
-def _dot_box(box: Box) -> str:
+def _dot_box(box: Box, path: str) -> str:
     given = ["shape=oval"] if box.is_end else []
     if box.note:
         given.append(f"label={_text(chr(10).join((box.label, box.note)))}")
+    elif path:
+        given.append(f"label={_text(box.label)}")
     if box.tone:
         fill, stroke = FILLS[box.tone]
         given.append(f'style="rounded,filled", fillcolor="{fill}", color="{stroke}"')
-    return f"    {_text(box.key)} [{', '.join(given)}];" if given else f"    {_text(box.key)};"
+    name = _text(f"{path}{box.key}")
+    return f"{name} [{', '.join(given)}];" if given else f"{name};"
 
 
 def _text(text: str) -> str:

@@ -7,16 +7,23 @@ from typing import TYPE_CHECKING
 
 from holdfast.core.picture.shape import Box, Picture, Way
 from holdfast.core.program import END, START
+from holdfast.patterns.graph.nested import graph_in
 
 if TYPE_CHECKING:
     from holdfast.patterns.graph.builder import StateGraph
+    from holdfast.patterns.graph.nodes import Node
 
 
 def picture(graph: StateGraph) -> Picture:
     """Return what a picture of the graph shows. Conditional ways are marked, joins labelled."""
-    nodes = [Box(name, name) for name in graph.nodes]
+    nodes = [_box(node) for node in graph.nodes.values()]
     boxes = (Box(START, START, is_end=True), *nodes, Box(END, END, is_end=True))
     return Picture(graph.name, boxes, tuple(_ways(graph)))
+
+
+def _box(node: Node) -> Box:
+    graph = None if node.workflow is None else graph_in(node)
+    return Box(node.name, node.name, inner=None if graph is None else picture(graph))
 
 
 def _ways(graph: StateGraph) -> Iterator[Way]:
