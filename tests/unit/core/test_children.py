@@ -79,8 +79,8 @@ def test_different_steps_have_different_children() -> None:
 def test_a_childs_end_goes_to_its_parent(end: facts.Fact, told: type[facts.Fact]) -> None:
     arrived = sent(end, before=(CHILD,))
     assert list(arrived) == ["r"]
-    assert type(arrived["r"]) is told
     assert arrived["r"].step == "review#1"
+    assert type(arrived["r"]) is told
     assert sent(end, before=(facts.RunStarted(workflow="outer"),)) == {}
 
 
