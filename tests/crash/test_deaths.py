@@ -97,6 +97,22 @@ async def test_a_run_that_kills_its_workers_is_parked_and_bystanders_complete(
     (await check_all(url, log))["poison"]
 
 
+@pytest.mark.parametrize("name", ["poison", "poison_factory"])
+async def test_a_parked_run_that_kills_is_cancelled_without_its_code(
+    url: str, log: Path, poison: Path, name: str
+) -> None:
+    async with engine_on(url, workers=False) as client:
+        await client.start(name, {"log": str(log), "poison": str(poison)}, id="poison")
+    assert await deaths_until_done(url, {}, 1) == 3
+    # What kills is still there, and this process serves the run.
+    code = log.read_text()
+    async with engine_on(url) as engine:
+        await engine.cancel("poison", reason="it kills")
+        assert (await engine.wait("poison", timeout=10)).status is RunStatus.CANCELLED
+        assert (await journal_of(engine, "poison")).kinds()[-1] == "RunCancelled"
+    assert log.read_text() == code
+
+
 async def test_a_factory_that_kills_is_parked_too(url: str, log: Path, poison: Path) -> None:
     runs: Runs = {"factory": ("poison_factory", {"log": str(log), "poison": str(poison)})}
     async with engine_on(url, workers=False) as client:

@@ -16,12 +16,12 @@ from holdfast.errors import HoldfastError, StoreError
 from holdfast.model import facts
 from holdfast.model.commit import Commit
 from holdfast.model.ids import RunId
-from holdfast.model.run import RunStatus
+from holdfast.model.run import RunRow, RunStatus
 from holdfast.model.secrets import Secrets
 from holdfast.runtime.committer import Committer
 from holdfast.runtime.driver import Driver
 from holdfast.runtime.held import Held
-from holdfast.runtime.loading import Loaded, load_beginning, load_row
+from holdfast.runtime.loading import Loaded, load_beginning, load_ending, load_row
 from holdfast.runtime.secrets import SecretMemory
 from holdfast.store.port import Store
 from holdfast.store.rows import Claimed, InboxRow
@@ -188,7 +188,10 @@ class Holdings:
         if workflow is None:
             await self._release([row.id])
             return
-        if claimed.deaths >= DEATHS:
+        kills = claimed.deaths >= DEATHS
+        if (kills or _is_poison(row)) and await self._end(claimed):
+            return
+        if kills:
             await self._committer.bury(row, claimed.deaths)
             return
         try:
@@ -198,8 +201,24 @@ class Holdings:
             raise
         except Exception as error:  # noqa: BLE001 - whatever today's code makes of it, the run must not be lost
             code = error.code if isinstance(error, HoldfastError) else "parked"
-            await self._committer.park(row.id, row.position, row.epoch, row.status, str(error), code)
+            if not await self._end(claimed):
+                await self._committer.park(row.id, row.position, row.epoch, row.status, str(error), code)
             return
+        self._hold(claimed, loaded, arrived)
+
+    async def _end(self, claimed: Claimed) -> bool:
+        """Hold a run without its code, which cannot drive it, if it was asked to end; return whether it was."""
+        run = claimed.run.id
+        loaded, arrived = await asyncio.gather(load_ending(self._store, run), self._store.inbox(run))
+        came = [facts.Journal.decode_one(row.fact) for row in arrived if row.fact]
+        asked = any(type(fact) is facts.CancelRequested for fact in came)
+        if loaded.progress.ledger.cancelling is None and not asked:
+            return False
+        self._hold(claimed, loaded, arrived)
+        return True
+
+    def _hold(self, claimed: Claimed, loaded: Loaded, arrived: Sequence[InboxRow]) -> None:
+        row = claimed.run
         names = loaded.progress.ledger.secrets
         known = self._secrets.known(row, names)
         worker = self._committer.worker
@@ -275,3 +294,8 @@ async def _after(former: asyncio.Task[None], work: Coroutine[Any, Any, None]) ->
         work.close()
         raise
     await work
+
+
+def _is_poison(row: RunRow) -> bool:
+    """Whether the run was parked because it kills its workers."""
+    return row.status is RunStatus.PAUSED and row.error is not None and row.error.code == "poison"

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from holdfast.core.ending import Ending
 from holdfast.core.nesting import definition_of, params_in
 from holdfast.core.program import Program, Workflow, fold, fold_key
 from holdfast.core.work import Blobs
@@ -70,6 +71,19 @@ async def load_row(
         progress = _folded(program, progress, run, facts_of(each, at))
     fold_size = len(stored.fold.data) if stored.fold is not None else 0
     return Loaded(stored.run, program, progress, blobs, len(stored.rows), size, fold_size)
+
+
+async def load_ending(store: Store, run: RunId) -> Loaded:
+    """Return the run folded without its code, with a program that wants nothing but the end. Raises RunNotFound."""
+    stored = await store.load(run, "")
+    if stored is None:
+        raise RunNotFound(f"run {run!r} not found")
+    program = Ending()
+    progress = program.start()
+    for each in stored.rows:
+        progress = fold(program, progress, facts_of(each))
+    size = sum(len(each.facts) for each in stored.rows)
+    return Loaded(stored.run, program, progress, Blobs(stored.blobs), len(stored.rows), size, 0)
 
 
 def load_beginning(claimed: Claimed, workflow: Workflow, services: Any) -> Loaded:
