@@ -16,7 +16,7 @@ from holdfast.model import facts
 from holdfast.model.ids import RunId
 from holdfast.model.run import RunRow
 from holdfast.store.port import Store
-from holdfast.store.rows import Claimed, JournalRow
+from holdfast.store.rows import Claimed, JournalRow, Stored
 
 
 class Loaded(msgspec.Struct):
@@ -58,13 +58,12 @@ async def load_row(
     if row.parent:
         workflow = await own_definition(store, row, workflow, services)
     program = workflow.open(services, params_of(row), blobs)
-    stored = await store.load(run, fold_key(program) if at is None and program.checkpoints else "")
+    key = fold_key(program) if program.checkpoints else ""
+    stored = await (store.load(run, key) if at is None else _load_prefix(store, row, key, at))
     if stored is None:
         raise RunNotFound(f"run {run!r} not found")
     blobs.update(stored.blobs)
-    progress = program.start()
-    if stored.fold is not None and at is None:
-        progress = program.decode(stored.fold.data)
+    progress = program.start() if stored.fold is None else program.decode(stored.fold.data)
     size = 0
     for each in stored.rows:
         size += len(each.facts)
@@ -84,6 +83,14 @@ async def load_ending(store: Store, run: RunId) -> Loaded:
         progress = fold(program, progress, facts_of(each))
     size = sum(len(each.facts) for each in stored.rows)
     return Loaded(stored.run, program, progress, Blobs(stored.blobs), len(stored.rows), size, 0)
+
+
+async def _load_prefix(store: Store, row: RunRow, key: str, at: int) -> Stored:
+    """Return what there is of a run up to a position: what was committed does not change between the readings."""
+    stored = await store.fold(row.id, key, at)
+    after = 0 if stored is None else stored.position
+    rows = await store.journal(row.id, after, at - after) if at > after else ()
+    return Stored(row, stored, rows, await store.blobs(row.id))
 
 
 def load_beginning(claimed: Claimed, workflow: Workflow, services: Any) -> Loaded:

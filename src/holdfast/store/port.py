@@ -22,6 +22,7 @@ from holdfast.store.rows import (
     Claimed,
     Delivered,
     Delivery,
+    Fold,
     InboxRow,
     JournalRow,
     RunQuery,
@@ -64,6 +65,9 @@ class Store(Beside, Protocol):
 
     async def load(self, run: RunId, hash_: str = "") -> Stored | None:
         """Return the run with its newest fold of that program hash and the journal after it; None if unknown."""
+
+    async def fold(self, run: RunId, hash_: str, until: int) -> Fold | None:
+        """Return the run's newest fold of that program hash after at most `until` facts."""
 
     async def deliver(self, deliveries: Sequence[Delivery]) -> Sequence[Delivered]:
         """Put arrivals into inboxes and make the runs' jobs ready or raise their `wakes`, in one transaction.

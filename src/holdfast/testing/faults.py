@@ -26,6 +26,7 @@ from holdfast.store.rows import (
     Claimed,
     Delivered,
     Delivery,
+    Fold,
     InboxRow,
     JournalRow,
     RunQuery,
@@ -414,6 +415,10 @@ class FaultyStore(FaultyBeside):
     async def load(self, run: RunId, hash_: str = "") -> Stored | None:
         """As the port says."""
         return await self._read(lambda: self._inner.load(run, hash_))
+
+    async def fold(self, run: RunId, hash_: str, until: int) -> Fold | None:
+        """As the port says."""
+        return await self._read(lambda: self._inner.fold(run, hash_, until))
 
     async def inbox(self, run: RunId) -> Sequence[InboxRow]:
         """As the port says."""

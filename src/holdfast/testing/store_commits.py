@@ -301,6 +301,9 @@ class JournalContract:
         stored = await load("third")
         assert stored.fold is None
         assert [row.position for row in stored.rows] == [1, 2, 3, 4, 5]
+        until = [await store.fold("r", "new", position) for position in range(6)]
+        assert until == [None, None, None, Fold(3, "new", b"2"), *[Fold(4, "new", b"3")] * 2]
+        assert await store.fold("r", "third", 9) is await store.fold("unknown", "new", 9) is None
 
     async def test_many_runs_are_loaded_at_once(self, store: Store) -> None:
         """Each with what is its own, however many ask; and the inboxes beside them."""

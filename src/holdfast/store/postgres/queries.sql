@@ -155,6 +155,10 @@ FROM unnest($1::text[], $2::text[]) AS wanted (run, hash), LATERAL (
     WHERE c.run = wanted.run AND c.hash = wanted.hash ORDER BY c.position DESC LIMIT 1
 ) AS newest
 
+-- fold_until: the newest fold of a program up to a position
+SELECT position, hash, data FROM holdfast.checkpoints WHERE run = $1 AND hash = $2 AND position <= $3
+ORDER BY position DESC LIMIT 1
+
 -- chunks_insert: chunks of runs, and the positions of these
 WITH kept AS MATERIALIZED (SELECT holdfast.keep_chunks($1, $2, $3, $4, $5))
 SELECT r.id, r.position FROM kept, holdfast.workflow_runs AS r WHERE r.id = ANY ($1)

@@ -65,6 +65,11 @@ class Reader:
         """Return all that is needed to take a run up."""
         return await self._loads((run, hash_))
 
+    async def fold(self, run: RunId, hash_: str, until: int) -> Fold | None:
+        """Return the newest fold up to a position."""
+        found = await self._rows("fold_until", text(run), text(hash_), number(until))
+        return Fold(*found[0]) if found else None
+
     async def _load(self, wanted: Sequence[tuple[RunId, str]]) -> list[Stored | None]:
         """Return that of many: each statement sees a later state of append-only journals."""
         found: dict[tuple[RunId, str], Stored | None] = {}

@@ -33,6 +33,7 @@ from holdfast.store.rows import (
     Claimed,
     Delivered,
     Delivery,
+    Fold,
     InboxRow,
     JournalRow,
     LimitRow,
@@ -218,6 +219,10 @@ class PostgresStore:
     async def load(self, run: RunId, hash_: str = "") -> Stored | None:
         """Return all that is needed to take a run up."""
         return await self._reader().load(run, hash_)
+
+    async def fold(self, run: RunId, hash_: str, until: int) -> Fold | None:
+        """Return the newest fold up to a position."""
+        return await self._reader().fold(run, hash_, until)
 
     async def inbox(self, run: RunId) -> Sequence[InboxRow]:
         """Return a run's arrivals that are due."""

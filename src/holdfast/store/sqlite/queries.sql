@@ -179,6 +179,10 @@ INSERT OR REPLACE INTO tombstones (run, at) VALUES (?, ?)
 -- fold_select: the newest fold of a program
 SELECT position, hash, data FROM checkpoints WHERE run = ? AND hash = ? ORDER BY position DESC LIMIT 1
 
+-- fold_until: the newest fold of a program up to a position
+SELECT position, hash, data FROM checkpoints WHERE run = ? AND hash = ? AND position <= ?
+ORDER BY position DESC LIMIT 1
+
 -- run_position: how many facts a run has
 SELECT position FROM workflow_runs WHERE id = ?
 

@@ -67,6 +67,12 @@ def find_fold(database: sqlite3.Connection, run: RunId, hash_: str) -> Fold | No
     return None if row is None else Fold(*row)
 
 
+def read_fold(database: sqlite3.Connection, run: RunId, hash_: str, until: int) -> Fold | None:
+    """Return the newest stored fold of a program up to a position."""
+    row = database.execute(SQL["fold_until"], (run, hash_, until)).fetchone()
+    return None if row is None else Fold(*row)
+
+
 def read_journal(database: sqlite3.Connection, run: RunId, after: int, limit: int) -> list[JournalRow]:
     """Return the commits that hold facts after a position."""
     return [

@@ -22,6 +22,7 @@ from holdfast.store.rows import (
     Claimed,
     Delivered,
     Delivery,
+    Fold,
     InboxRow,
     JournalRow,
     LimitRow,
@@ -186,6 +187,10 @@ class SqliteStore:
             pass
         unlimited = 1 << 60
         return await self._read_far(lambda database: reader.load(database, run, hash_, unlimited, unlimited))
+
+    async def fold(self, run: RunId, hash_: str, until: int) -> Fold | None:
+        """Return the newest fold up to a position."""
+        return self._read(lambda database: reader.read_fold(database, run, hash_, until))
 
     async def inbox(self, run: RunId) -> Sequence[InboxRow]:
         """Return a run's arrivals that are due."""
