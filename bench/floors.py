@@ -233,6 +233,14 @@ FLOORS = (
         quotient(metric("fan-out 1,000 holdfast", "seconds"), metric("fan-out 1,000 langgraph", "seconds")),
         0.2,
     ),
+    Floor(
+        "fanout",
+        "fan-out to 1,000, time over that of 1,000 nodes with edges",
+        quotient(
+            metric("fan-out 1,000 holdfast", "seconds"), metric("fan-out 1,000 static holdfast", "seconds")
+        ),
+        1.25,  # each item has an input of its own, which is kept
+    ),
     Floor("fanout", "fan-out to 1,000, commits", metric("fan-out 1,000 holdfast", "commits"), 30, unit=""),
     Floor(
         "fanout",
@@ -261,6 +269,13 @@ FLOORS = (
             results["reload holdfast"]["fold_ms"] / max(results["reload holdfast"]["journal_ms"] / 20, 20)
         ),
         1,
+    ),
+    Floor(
+        "reload",
+        "the state at any position of 10,000 steps",
+        metric("reload holdfast", "position_ms"),
+        100,
+        unit="ms",
     ),
     Floor(
         "waiting",

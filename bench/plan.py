@@ -125,6 +125,7 @@ def _queues(share: int) -> Iterator[Cell]:
 def _others(flags: tuple[str, ...]) -> Iterator[Cell]:
     yield Cell("claims", "claims holdfast", ("holdfast_claims", *flags), once=True, postgres=True)
     yield Cell("fanout", "fan-out 1,000 holdfast", ("holdfast_fanout", *flags))
+    yield Cell("fanout", "fan-out 1,000 static holdfast", ("holdfast_fanout", "--static", *flags))
     yield Cell("fanout", "fan-out 1,000 langgraph", ("langgraph_fanout", *flags))
     yield Cell("fanout", "fan-out 10,000 holdfast", ("holdfast_fanout", "--items", "10000", "--repeats", "1"))
     yield Cell("state", "1 MB state holdfast", ("holdfast_state", *flags))

@@ -1,10 +1,14 @@
-"""Fan-out on Holdfast (a SQLite file): one node sends to many, a reducer folds their results."""
+"""Fan-out on Holdfast (a SQLite file): one node sends to many, a reducer folds their results.
+
+With `--static` the many are nodes of the graph, each with an edge to it. The graph is built beforehand.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import operator
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -22,9 +26,11 @@ def main() -> None:
     parser = case_parser(__doc__)
     parser.add_argument("--items", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--static", action="store_true")
     arguments = parser.parse_args()
     path = arguments.directory / "holdfast.db"
-    emit(asyncio.run(measure(path, arguments.items, 1 if arguments.quick else arguments.repeats)))
+    repeats = 1 if arguments.quick else arguments.repeats
+    emit(asyncio.run(measure(path, arguments.items, repeats, static=arguments.static)))
 
 
 @workflow_factory("fan-out", "one node sends to many", schema=FanState)
@@ -55,12 +61,29 @@ def spread(state: State) -> list[Send]:
     return [Send("work", State({"item": item})) for item in range(state["items"])]
 
 
-async def measure(path: Path, items: int, repeats: int) -> dict[str, float]:
+def static_graph(items: int) -> StateGraph:
+    graph = StateGraph(f"static-{items}", schema=FanState).add_node("fan", fan).add_node("join", join)
+    for item in range(items):
+        graph.add_node(f"work-{item}", worker(item)).add_edge("fan", f"work-{item}").add_edge(
+            f"work-{item}", "join"
+        )
+    return graph.add_edge(START, "fan").add_edge("join", END)
+
+
+def worker(item: int) -> Callable[[State], Awaitable[dict[str, Any]]]:
+    async def work_on_item(state: State) -> dict[str, Any]:
+        return {"results": [item * 2]}
+
+    return work_on_item
+
+
+async def measure(path: Path, items: int, repeats: int, *, static: bool) -> dict[str, float]:
+    graphs = {count: static_graph(count) for count in (10, items)} if static else {}
     async with Engine(f"sqlite:///{path}", observers=()) as engine:
 
         async def run(count: int) -> float:
             begun = time.perf_counter()
-            state = await engine.execute("fan-out", {"items": count})
+            state = await engine.execute(graphs.get(count, "fan-out"), {"items": count, "results": []})
             taken = time.perf_counter() - begun
             if len(state["results"]) != count:
                 message = f"{len(state['results'])} results of {count}"

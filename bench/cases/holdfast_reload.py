@@ -1,4 +1,4 @@
-"""The reload of a run of 10,000 steps: from the journal alone, and from its last stored fold.
+"""The reload of a run of 10,000 steps: from the journal alone, from its last stored fold, and at positions within.
 
 A run loops over one node and then waits in back-off. Each reading is by an engine of its own that has never
 seen the run. For "the journal alone" the stored folds are deleted from a copy of the file: they are a cache.
@@ -70,6 +70,7 @@ async def measure(directory: Path, steps: int) -> dict[str, float]:
     return {
         "journal_ms": 1000 * journal,
         "fold_ms": 1000 * fold,
+        "position_ms": 1000 * await slowest_position(kept),
         "cancel_ms": 1000 * await cancel(kept),
         "steps": steps,
         "stored_folds": folds,
@@ -105,6 +106,21 @@ async def read_state(path: Path, steps: int) -> float:
             message = f"reloaded {state['count']} steps of {steps}"
             raise RuntimeError(message)
         return taken
+
+
+async def slowest_position(path: Path) -> float:
+    """Seconds to the state at a position, of positions all over the run: the slowest of the medians."""
+    async with Engine(f"sqlite:///{path}", observers=(), workers=False) as engine:
+        run = await engine.get(RUN)
+        seconds = []
+        for part in range(1, READINGS + 1):
+            at, readings = run.position * part // (READINGS + 1), []
+            for _ in range(READINGS):
+                begun = time.perf_counter()
+                await run.state(at=at)
+                readings.append(time.perf_counter() - begun)
+            seconds.append(median_seconds(readings))
+        return max(seconds)
 
 
 async def cancel(path: Path) -> float:
