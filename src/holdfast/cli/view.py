@@ -123,6 +123,8 @@ class RunView:
         self.reason = ""
         self.begun: datetime | None = None
         self.ended: datetime | None = None
+        self.forked: tuple[str, int] | None = None
+        """The run that it was forked from, and the position."""
         self.position = 0
         self._of: dict[tuple[str, int], GroupView] = {}
         self._last: dict[str, GroupView] = {}
@@ -177,6 +179,8 @@ class RunView:
             case "started":
                 self.workflow, self.begun = data["workflow"], at
                 self.status = RunStatus.RUNNING
+            case "forked":
+                self._fork(data, at)
             case "paused":
                 self.status, self.reason = RunStatus.PAUSED, data["reason"]
             case "resumed":
@@ -187,6 +191,17 @@ class RunView:
                 self.reason = _why(data)
             case _:
                 pass
+
+    def _fork(self, data: dict[str, Any], at: datetime) -> None:
+        """Begin anew: what had not ended well in the other run counts as never started, and nothing waits."""
+        self.forked = data["source"], data["at"]
+        self.status, self.reason, self.begun, self.ended = RunStatus.RUNNING, "", at, None
+        self.waits.clear()
+        for group in self.groups:
+            for stage in group.stages.values():
+                if stage.status is not StepStatus.COMPLETED:
+                    stage.attempt, stage.since, stage.duration = 1, at, None
+                    group.change(stage, StepStatus.RUNNING, at)
 
     def _resume(self, data: dict[str, Any], at: datetime) -> None:
         self.status, self.reason, self.ended = RunStatus.RUNNING, "", None

@@ -242,9 +242,8 @@ class Assembly:
         for fact in journal:
             run.progress = run.program.evolve(run.progress, fact)
         # What the copied facts led to was led to in the other run; from them nothing follows here but the fork.
-        commit = self._committer.build(
-            run, (started, forked), opened=opening_row(run_id, started), held=False
-        )
+        row = opening_row(run_id, msgspec.structs.replace(started, at=forked.at))  # it is made now
+        commit = self._committer.build(run, (started, forked), opened=row, held=False)
         commit = msgspec.structs.replace(commit, facts=journal)
         return commit.opened if await self._open_run(run, commit) else None
 

@@ -57,6 +57,10 @@ def test_a_run_is_forked_and_compared(call: Call, folder: Path) -> None:
     assert forked.code == 0
     assert "begins as order-7 did up to position 4" in forked.out
     made = call("fork", "order-7", "--at", "4", "--set", "cents=9", "--app", "shop", "--json").document["id"]
+    source, fork = (call("show", run, "--json").document for run in ("order-7", made))
+    assert (source["forked_from"], fork["forked_from"]) == (None, {"run": "order-7", "at": 4})
+    assert fork["created_at"] > source["completed_at"]
+    assert "from order-7 at position 4" in call("show", made).out
     assert call("resume", made, "--app", "shop").last_line == '{"cents": 9, "paid": 9}'
     told = call("diff", "order-7", made, "--app", "shop").out
     for text in ("the first 3 facts are the same", "went on with pay", "cents", "paid"):

@@ -58,17 +58,16 @@ def show(args: Namespace, out: Output) -> int:
 async def _show(args: Namespace, out: Output) -> int:
     async with reading(args, out) as (engine, run):
         result = await engine.result(run.id) if run.status is RunStatus.COMPLETED else None
+        view = await _view(engine, run)
         if out.json:
             stages = [stage.to_dict() for stage in await run.stages()]
             decisions = [decision.to_dict() for decision in await run.decisions()]
-            out.document({**run.to_dict(), "result": result, "stages": stages, "decisions": decisions})
+            fork = None if view.forked is None else {"run": view.forked[0], "at": view.forked[1]}
+            told = {**run.to_dict(), "forked_from": fork, "result": result}
+            out.document({**told, "stages": stages, "decisions": decisions})
             return DONE
         left = run.id in await left_behind(engine, [run])
-        _fields(out, list(_facts(run, hints.resume(args.url, run.id) if left else "")))
-        view = RunView(run.id, run.workflow)
-        async for event in recorded(engine, run):
-            view.absorb(event)
-        view.settle(run.status, run.waiting_on)
+        _fields(out, list(_facts(run, view, hints.resume(args.url, run.id) if left else "")))
         out.say()
         out.show(
             draw(view, run.updated_at if left or run.status is RunStatus.PAUSED else utc_now(), held=not left)
@@ -82,12 +81,24 @@ async def _show(args: Namespace, out: Output) -> int:
     return DONE
 
 
-def _facts(run: Run, resume: str) -> Iterator[tuple[str, Cell]]:
+async def _view(engine: Engine, run: Run) -> RunView:
+    """Return the run as its events tell it; it took no time before somebody took it up."""
+    view = RunView(run.id, run.workflow)
+    async for event in recorded(engine, run):
+        view.absorb(event)
+    view.settle(run.status, run.waiting_on)
+    view.begun = run.started_at or view.begun
+    return view
+
+
+def _facts(run: Run, view: RunView, resume: str) -> Iterator[tuple[str, Cell]]:
     """Yield what is known of a run beside its stages, nothing that is empty; `resume` is set for one left behind."""
     mark, color = MARKS[run.status.value]
     took = duration(took_so_far(run, utc_now(), left=bool(resume)))
     yield "run", (run.id, "bold")
     yield "workflow", f"{run.workflow} {run.version}".rstrip()
+    if view.forked is not None:
+        yield "forked", f"from {view.forked[0]} at position {view.forked[1]}"
     yield "status", (f"{mark} {run.status.value}", color)
     if resume:
         yield "", (f"left behind: {resume}", "yellow")
