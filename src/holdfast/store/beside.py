@@ -1,12 +1,12 @@
-"""The part of the store port that is beside runs: settings of workflows, and rows that processes change together."""
+"""The part of the store port that is beside runs: settings, rows that processes share, what is for readers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from holdfast.model.ids import Instant, RunId
-from holdfast.store.rows import LimitRow
+from holdfast.store.rows import Chunk, ChunkRow, LimitRow
 
 
 class Beside(Protocol):
@@ -32,3 +32,9 @@ class Beside(Protocol):
 
         Of all who write at one version, one succeeds.
         """
+
+    async def stream(self, chunks: Sequence[Chunk]) -> Mapping[RunId, int]:
+        """Keep what steps of known runs send to readers, before any later commit; return the position of each run."""
+
+    async def chunks(self, run: RunId, after: int = 0, limit: int = 1000) -> Sequence[ChunkRow]:
+        """Return the run's chunks numbered after `after`, in order; none appears later before one of them."""

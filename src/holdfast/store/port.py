@@ -17,8 +17,6 @@ from holdfast.model.ids import Instant, RunId, WorkerId
 from holdfast.model.run import RunRow
 from holdfast.store.beside import Beside
 from holdfast.store.rows import (
-    Chunk,
-    ChunkRow,
     Claimed,
     Delivered,
     Delivery,
@@ -160,12 +158,6 @@ class Store(Beside, Protocol):
         None appears later before one that was returned; so a commit may be held back while transactions that began
         before it go on, here of any program on the same server. Those of one run come in the order of their positions.
         """
-
-    async def stream(self, chunks: Sequence[Chunk]) -> Mapping[RunId, int]:
-        """Keep what steps of known runs send to readers, before any later commit; return the position of each run."""
-
-    async def chunks(self, run: RunId, after: int = 0, limit: int = 1000) -> Sequence[ChunkRow]:
-        """Return the run's chunks numbered after `after`, in order; none appears later before one of them."""
 
     async def blobs(self, run: RunId) -> Mapping[str, bytes]:
         """Return the run's large values by hash."""

@@ -21,12 +21,9 @@ from holdfast.model.ids import SECOND, Instant, RunId, WorkerId
 from holdfast.model.run import RunRow
 from holdfast.store.port import Store
 from holdfast.store.rows import (
-    Chunk,
-    ChunkRow,
     Claimed,
     Delivered,
     Delivery,
-    Fold,
     InboxRow,
     JournalRow,
     RunQuery,
@@ -416,10 +413,6 @@ class FaultyStore(FaultyBeside):
         """As the port says."""
         return await self._read(lambda: self._inner.load(run, hash_))
 
-    async def fold(self, run: RunId, hash_: str, until: int) -> Fold | None:
-        """As the port says."""
-        return await self._read(lambda: self._inner.fold(run, hash_, until))
-
     async def inbox(self, run: RunId) -> Sequence[InboxRow]:
         """As the port says."""
         return await self._read(lambda: self._inner.inbox(run))
@@ -459,14 +452,6 @@ class FaultyStore(FaultyBeside):
     async def commits_after(self, after: str, limit: int = 1000) -> Sequence[JournalRow]:
         """As the port says."""
         return await self._read(lambda: self._inner.commits_after(after, limit))
-
-    async def stream(self, chunks: Sequence[Chunk]) -> Mapping[RunId, int]:
-        """As the port says."""
-        return await self._write(lambda: self._inner.stream(chunks))
-
-    async def chunks(self, run: RunId, after: int = 0, limit: int = 1000) -> Sequence[ChunkRow]:
-        """As the port says."""
-        return await self._read(lambda: self._inner.chunks(run, after, limit))
 
     async def blobs(self, run: RunId) -> Mapping[str, bytes]:
         """As the port says."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from holdfast.model.ids import Instant, RunId
 from holdfast.store.port import Store
-from holdfast.store.rows import LimitRow
+from holdfast.store.rows import Chunk, ChunkRow, LimitRow
 
 T = TypeVar("T")
 
@@ -47,3 +47,11 @@ class FaultyBeside(ABC):
     async def forget(self, before: Instant, limit: int = 1000) -> int:
         """As the port says."""
         return await self._write(lambda: self._inner.forget(before, limit))
+
+    async def stream(self, chunks: Sequence[Chunk]) -> Mapping[RunId, int]:
+        """As the port says."""
+        return await self._write(lambda: self._inner.stream(chunks))
+
+    async def chunks(self, run: RunId, after: int = 0, limit: int = 1000) -> Sequence[ChunkRow]:
+        """As the port says."""
+        return await self._read(lambda: self._inner.chunks(run, after, limit))
