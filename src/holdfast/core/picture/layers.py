@@ -16,8 +16,10 @@ from typing import Final
 from holdfast.core.picture.shape import Picture
 
 SWEEPS: Final = 8
-_PULL: Final = {True: 8.0, False: 1.0}
-"""How strongly a slot is kept at its place: that of a way that passes by, so that it is straight, and that of a box."""
+MOST_SWEEPS: Final = 200
+"""After so many the boxes stay where they are; a picture of some boxes is at rest long before."""
+_PULL: Final = (1.0, 2.0, 8.0)
+"""How strongly two neighbours pull each other, by how many of them are ways that pass: those shall be straight."""
 
 
 @dataclass(slots=True, eq=False)
@@ -176,20 +178,31 @@ def _place(layers: list[list[Slot]], gap: float) -> None:
         for slot in layer:
             slot.x = at + slot.width / 2
             at += slot.width + gap
-    for sweep in range(2 * SWEEPS):
+    for sweep in range(MOST_SWEEPS):
+        before = [slot.x for layer in layers for slot in layer]
         for layer in layers if sweep % 2 == 0 else reversed(layers):
-            wanted = [
-                fmean(other.x for other in near) if (near := slot.upper + slot.lower) else slot.x
-                for slot in layer
-            ]
-            _nearest(layer, wanted, gap)
+            _nearest(layer, [_wanted(slot) for slot in layer], gap)
+        after = (slot.x for layer in layers for slot in layer)
+        if all(abs(one - other) < gap / 100 for one, other in zip(before, after, strict=True)):
+            break
     left = min((slot.x - slot.width / 2 for layer in layers for slot in layer), default=0.0)
     for layer in layers:
         for slot in layer:
             slot.x -= left
 
 
-def _nearest(layer: list[Slot], wanted: list[float], gap: float) -> None:
+def _wanted(slot: Slot) -> tuple[float, float]:
+    """Return where its neighbours would have a slot, and how strongly they pull.
+
+    Neighbours pull each other alike, and a block of slots is as heavy as what pulls its members: so each sweep makes
+    the ways shorter in all, and the boxes come to rest.
+    """
+    pulls = [(_PULL[(not slot.key) + (not other.key)], other.x) for other in slot.upper + slot.lower]
+    weight = sum(pull for pull, _ in pulls)
+    return (sum(pull * x for pull, x in pulls) / weight, weight) if pulls else (slot.x, 1.0)
+
+
+def _nearest(layer: list[Slot], wanted: list[tuple[float, float]], gap: float) -> None:
     """Put slots as near as can be to where they are wanted, in their order and apart.
 
     Neighbours that would touch form a block, which goes to the weighted mean of what its members want.
@@ -198,8 +211,8 @@ def _nearest(layer: list[Slot], wanted: list[float], gap: float) -> None:
     for before, slot in pairwise(layer):
         offsets.append(offsets[-1] + (before.width + slot.width) / 2 + gap)
     blocks: list[list[float]] = []  # weight, mean, members
-    for slot, want, offset in zip(layer, wanted, offsets, strict=True):
-        block = [_PULL[not slot.key], want - offset, 1.0]
+    for (want, pull), offset in zip(wanted, offsets, strict=True):
+        block = [pull, want - offset, 1.0]
         while blocks and blocks[-1][1] > block[1]:
             weight, mean, members = blocks.pop()
             total = weight + block[0]
