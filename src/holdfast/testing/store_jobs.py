@@ -95,6 +95,10 @@ class ArrivalContract:
         await effect(store, run="paused", status=PAUSED)
         await send(store, "paused", "once more", reopens=True, wakes=ANY)
         assert (await run_of(store, "paused")).status is PAUSED
+        await held(store, "waits")
+        await effect(store, Dequeue(), run="waits", status=WAITING)
+        await send(store, "waits", "again", reopens=True, wakes=ANY)
+        assert (await run_of(store, "waits")).status is WAITING  # it has neither ended nor is it paused
 
     async def test_taken_arrivals_are_gone(self, store: Store) -> None:
         """Exactly those that the commit names; their ids do not come back."""
