@@ -80,6 +80,15 @@ async def test_a_run_that_killed_others_is_taken_all_the_same(
     assert await engine.result("deadly", timeout=PATIENCE) == {"id": "deadly", "a": 1}
 
 
+async def test_children_are_driven_where_their_parent_is(
+    url: str, open_engine: OpenEngine, registry: Registry
+) -> None:
+    registry.add(as_workflow(sequence("child", a=lambda _: {"a": 1})))
+    known(registry, nested=registry.get("child"))
+    engine = await open_engine(url, only=set())
+    assert await engine.execute("some", {"b": 2}) == {"a": 1, "b": 2}
+
+
 async def test_a_run_of_an_unknown_workflow_or_another_family_is_none_of_it(engine: Engine) -> None:
     run = await engine.start(sequence("one", a=lambda _: {}), {})
     row = await engine.store.run(run.id)
