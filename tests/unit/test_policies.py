@@ -390,3 +390,16 @@ def test_what_cannot_guard_is_refused_by_name(wrong: dict[str, Any]) -> None:
 def test_what_makes_no_hedge_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(DefinitionError, match="Hedge: "):
         Hedge(**wrong)
+
+
+async def test_a_breaker_says_in_the_log_how_it_stands(
+    clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    breaker = CircuitBreaker("b", threshold=1, reset_timeout=10)
+    await opened(breaker)
+    with pytest.raises(CircuitOpen):
+        await breaker.execute(Service())
+    clock.forward(10)
+    await breaker.execute(Service())
+    await breaker.execute(Service())
+    assert caplog.messages == [f"circuit breaker b is {state}" for state in ("open", "half-open", "closed")]

@@ -30,6 +30,7 @@ class BreakerGate:
         self._loop = asyncio.get_running_loop()
         self._pending: list[tuple[Ticket, Result, Instant]] = []
         self._reckoned = 0
+        self._said = "closed"
         self._timer: asyncio.TimerHandle | None = None
         self._telling: asyncio.Task[None] | None = None
 
@@ -111,6 +112,10 @@ class BreakerGate:
 
     def _kept(self) -> None:
         del self._pending[: self._reckoned]
+        state = self._row.value.state
+        if state != self._said:
+            self._said = state
+            logger.warning("circuit breaker %s is %s", self.settings.name, state.replace("_", "-"))
 
     async def close(self) -> None:
         """Tell what is not told yet, once."""
