@@ -75,16 +75,3 @@ class CancelRun(Command, frozen=True):
     """End the run as cancelled."""
 
     reason: str = ""
-
-
-AnyCommand = (
-    ScheduleStep
-    | CancelStep
-    | RecordDecision
-    | PublishEvent
-    | ContinueRun
-    | PauseRun
-    | CompleteRun
-    | FailRun
-    | CancelRun
-)
