@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -21,7 +22,8 @@ from holdfast import (
     StateGraph,
 )
 from holdfast.errors import RedriveActive
-from holdfast.registry import Registry
+from holdfast.registry import Registry, as_workflow
+from holdfast.testing import World
 from tests.graphs import until
 
 Open = Callable[..., Awaitable[Engine]]
@@ -207,6 +209,32 @@ async def test_a_run_that_killed_its_workers_is_a_letter_and_can_be_put_away(
         await engine.result("p")
     assert failed.value.error.code == "discarded"
     assert await engine.dead_letters() == []
+
+
+async def test_many_come_back_at_the_rate_as_they_were() -> None:
+    """B-D6, in virtual time: one in each half second, with its params, tags and priority."""
+    service = Service()
+    graph = service.graph("paced")
+    async with World() as world:
+        registry = Registry()
+        registry.lend(as_workflow(graph))
+        engine = await world.engine(registry=registry)
+        for name in "abcd":
+            run = await engine.start("paced", {"n": 5}, id=name, tags=["nightly"], priority=3)
+            await run.wait()
+        service.down = False
+        at = []
+        async for run in engine.redrive_many(rate=2):
+            at.append(world.now)
+            after = await run.wait()
+            assert (after.status, after.params, after.tags, after.priority) == (
+                "completed",
+                {"n": 5},
+                ("nightly",),
+                3,
+            )
+        assert len(at) == 4
+        assert all(second - first >= 0.5 for first, second in pairwise(at))
 
 
 @pytest.mark.parametrize("wrong", [{"rate": 0}, {"rate": -1}, {"per": 0}, {"most_redrives": 0}], ids=str)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -264,6 +265,32 @@ async def test_who_shall_not_wait_fails(engine: Engine) -> None:
     with pytest.raises(RunFailed, match="rate limit is reached") as failed:
         await engine.execute(graph)
     assert failed.value.error.code == "rate_limited"
+
+
+async def test_what_an_earlier_attempt_returns_late_is_refused(engine: Engine) -> None:
+    """B-R9: also when a fallback or another attempt has begun since."""
+    late, second = threading.Event(), threading.Event()
+    returned: list[int] = []
+
+    def node(state: State, step: StepContext) -> State:
+        if step.attempt == 1:
+            late.wait(60)
+            returned.append(1)
+            return state.set("by", 1)
+        second.wait(60)
+        return state.set("by", step.attempt)
+
+    graph = one_node(node, timeout=0.1, retry=RetryPolicy(attempts=2, backoff=0), fallback={"by": "fallback"})
+    run = await engine.start(graph)
+
+    async def tried() -> bool:
+        return any(isinstance(fact, facts.StepRetried) for fact in await journal(engine, run.id))
+
+    await until(tried)
+    late.set()
+    await until(lambda: returned == [1])
+    assert (await run.result())["by"] == "fallback"
+    second.set()
 
 
 async def test_all_tries_together_have_their_time(engine: Engine) -> None:

@@ -60,6 +60,7 @@ async def test_a_run_that_hangs_is_given_up(engine: Engine) -> None:
 
 
 async def test_attempts_are_counted_across_processes(url: str, tmp_path: Path) -> None:
+    """B-R7: a kill during an attempt or a back-off neither gives a try nor takes one."""
     log = tmp_path / "log"
     log.touch()
     runs = {"w11": ("patient", {"log": str(log), "backoff": 0.3})}

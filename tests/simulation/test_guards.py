@@ -86,4 +86,7 @@ async def test_every_guarded_run_ends_and_an_open_breaker_costs_no_try(seed: int
                 assert len(failures) == 4, "it failed after four tries, and refusals are none"
             else:
                 assert run.status is RunStatus.COMPLETED
+        failed = {run.id for run in ended if run.status is RunStatus.FAILED}
+        letters = await (await world.someone()).dead_letters()
+        assert {letter.id for letter in letters} == failed, "B-D3: whenever it died, it is one letter"
         assert len(service.begun) < 12 * 5
