@@ -61,7 +61,9 @@ class Chronicle:
 
     def doubt(self, commits: Sequence[Commit]) -> None:
         """Take note that nobody knows whether these will be written."""
-        self.doubted.update(commit.id for commit in commits)
+        for commit in commits:
+            begun = (effect.first.id for effect in commit.effects if isinstance(effect, StartRun))
+            self.doubted.update((commit.id, *begun))
 
     def committed(
         self, worker: WorkerId, commits: Sequence[Commit], answers: Sequence[Committed | Conflict]
@@ -86,9 +88,16 @@ class Chronicle:
             _enter(book, Written(commit, worker), released=answer.released)
             self.violations.extend(self._hasty(commit))
             for effect in commit.effects:
-                if isinstance(effect, StartRun) and effect.first.run not in self.books:
-                    self.books[effect.first.run] = Book()
-                    _enter(self.books[effect.first.run], Written(effect.first, worker), released=False)
+                if isinstance(effect, StartRun):
+                    self._begin(effect.first, worker)
+
+    def _begin(self, first: Commit, worker: WorkerId) -> None:
+        """Open a child's book. A claim that was made in the same transaction was told first."""
+        book = self.books.setdefault(first.run, Book())
+        if not book.written:
+            holder = book.holder
+            _enter(book, Written(first, worker), released=False)
+            book.holder = holder
 
     def _hasty(self, commit: Commit) -> Iterator[str]:
         """Yield the steps that end before their children have."""
@@ -101,7 +110,7 @@ class Chronicle:
     def claimed(self, worker: WorkerId, claims: Sequence[Claimed]) -> None:
         """Take note of new holders."""
         for claim in claims:
-            book = self.books[claim.run.id]
+            book = self.books.setdefault(claim.run.id, Book())
             if claim.run.epoch <= book.epoch:
                 self.violations.append(
                     f"run {claim.run.id}: claimed under epoch {claim.run.epoch} after {book.epoch}"
