@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from holdfast.cli import hints
 from holdfast.cli.access import client, find_run, left_behind
 from holdfast.cli.arguments import seconds_of
+from holdfast.cli.children import as_data, families, show_children
 from holdfast.cli.commands.listing import took_so_far
 from holdfast.cli.failures import DONE, UsageError
 from holdfast.cli.following import recorded
@@ -64,7 +65,8 @@ async def _show(args: Namespace, out: Output) -> int:
             decisions = [decision.to_dict() for decision in await run.decisions()]
             fork = None if view.forked is None else {"run": view.forked[0], "at": view.forked[1]}
             told = {**run.to_dict(), "forked_from": fork, "result": result}
-            out.document({**told, "stages": stages, "decisions": decisions})
+            children = as_data(await families(engine, run))
+            out.document({**told, "stages": stages, "decisions": decisions, "children": children})
             return DONE
         left = run.id in await left_behind(engine, [run])
         _fields(out, list(_facts(run, view, hints.resume(args.url, run.id) if left else "")))
@@ -72,6 +74,7 @@ async def _show(args: Namespace, out: Output) -> int:
         out.show(
             draw(view, run.updated_at if left or run.status is RunStatus.PAUSED else utc_now(), held=not left)
         )
+        show_children(out, await families(engine, run), utc_now())
         if run.status is RunStatus.COMPLETED:
             out.say()
             out.say(("result", "bold"))
@@ -99,6 +102,8 @@ def _facts(run: Run, view: RunView, resume: str) -> Iterator[tuple[str, Cell]]:
     yield "workflow", f"{run.workflow} {run.version}".rstrip()
     if view.forked is not None:
         yield "forked", f"from {view.forked[0]} at position {view.forked[1]}"
+    if run.parent is not None:
+        yield "parent", run.parent
     yield "status", (f"{mark} {run.status.value}", color)
     if resume:
         yield "", (f"left behind: {resume}", "yellow")
