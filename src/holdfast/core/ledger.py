@@ -48,6 +48,8 @@ class OpenStep(msgspec.Struct, gc=False):
     """What its calls returned."""
     born: int = 1
     """Of a child run: the attempt that begins it; 0 while that is still to come."""
+    kept: bool = False
+    """It is a child run that was asked to end, and a resume of its parent took that back."""
 
     @property
     def runs(self) -> bool:
@@ -203,6 +205,7 @@ def _retried(ledger: Ledger, fact: facts.StepRetried) -> None:
     if step is None:
         return
     step.attempt, step.due, step.since, step.suspended = fact.attempt, fact.due, fact.at, False
+    step.kept = False
     if fact.reason == FORKED:
         step.born = fact.attempt
     if ledger.answered:
@@ -221,7 +224,7 @@ def _suspended(ledger: Ledger, fact: facts.StepSuspended) -> None:
 def _cancel_requested_of_step(ledger: Ledger, fact: facts.StepCancelRequested) -> None:
     step = ledger.open.get(fact.step)
     if step is not None:
-        step.cancelling = True
+        step.cancelling, step.kept = True, False
         ledger.asked = ledger.asked or ledger.cancelling is not None
 
 
@@ -290,6 +293,9 @@ def _resumed(ledger: Ledger, fact: facts.RunResumed) -> None:
     _remember(ledger, fact.key)
     ledger.paused = ledger.cancelling = ledger.fault = ledger.ended = None
     ledger.asked = False
+    for opened in ledger.open.values():
+        if opened.kind == "run" and opened.cancelling:
+            opened.cancelling, opened.kept = False, True
     for name, attempt in fact.reopened:
         step = ledger.unresolved.pop(name, None)
         if step is not None:
@@ -366,6 +372,10 @@ def admit(ledger: Ledger, fact: facts.Fact, now: Instant) -> facts.Fact | None:
         return None
     if not fact.at:
         msgspec.structs.force_setattr(fact, "at", now)
+    if type(fact) is facts.StepCancelled and ledger.open[fact.step].kept:
+        return facts.StepRetried(
+            at=fact.at, step=fact.step, attempt=fact.attempt + 1, reason="resumed", started=fact.started
+        )
     if isinstance(fact, _GOING_ON) and (step := ledger.open[fact.step]).cancelling:
         return facts.StepCancelled(at=fact.at, step=step.step, attempt=step.attempt, started=fact.started)
     return fact

@@ -18,7 +18,7 @@ from holdfast.core.nesting import labelled
 from holdfast.core.program import Workflow
 from holdfast.core.retries import wait_before_retry
 from holdfast.core.work import Child
-from holdfast.errors import DefinitionError, RunFailed, WorkflowNotFound
+from holdfast.errors import DefinitionError, NondeterminismError, RunFailed, WorkflowNotFound
 from holdfast.model import facts
 from holdfast.model.commit import Commit, StartRun
 from holdfast.model.ids import Instant, RunId, microseconds
@@ -177,14 +177,20 @@ class Children:
     def _end(self, run: Held, step: OpenStep, fact: Any) -> facts.Fact:
         """Return what a child's end is to its step: a result that fits, the next attempt, or a failure."""
         now = self._clock.now()
-        child = run.program.child(run.progress, step)
+        cancelled = facts.StepCancelled(at=now, step=step.step, attempt=step.attempt, started=step.since)
+        try:
+            child = run.program.child(run.progress, step)
+        except NondeterminismError:
+            if not step.cancelling:
+                raise
+            return cancelled  # the run is ended without its code, which would know what to make of a result
         match fact:
             case facts.StepCompleted():
                 return self._accepted(run, step, child, fact.data, now)
             case facts.StepFailed():
                 return self._failed(run, step, child, _of_step(fact.error, run.id, step), now)
-            case _ if step.cancelling:
-                return facts.StepCancelled(at=now, step=step.step, attempt=step.attempt, started=step.since)
+            case _ if step.cancelling or step.kept:
+                return cancelled
             case _:
                 return _failure(step, _cancelled(run.id, step), now)
 

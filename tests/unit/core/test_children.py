@@ -116,6 +116,19 @@ def test_a_failing_run_lets_its_children_end() -> None:
     assert [command.step for command in commands] == ["b#1"]  # type: ignore[attr-defined]
 
 
+def test_a_resume_keeps_children_that_were_asked_to_end() -> None:
+    """When they end as cancelled all the same, they are taken up again; see the simulation."""
+    asked = (NESTED, facts.RunPaused(), facts.CancelRequested(), facts.StepCancelRequested(step="review#1"))
+    step = folded(*asked).open["review#1"]
+    assert (step.cancelling, step.kept) == (True, False)
+    step = folded(*asked, facts.RunResumed(key="k")).open["review#1"]
+    assert (step.cancelling, step.kept) == (False, True)
+    ledger = folded(*asked, facts.RunResumed(key="k"))
+    again = admit(ledger, facts.StepCancelled(step="review#1", attempt=1), 9)
+    assert again == facts.StepRetried(at=9, step="review#1", attempt=2, reason="resumed")
+    assert not folded(*asked, facts.RunResumed(key="k"), again).open["review#1"].kept
+
+
 def test_steps_of_a_fork_get_children_of_their_own() -> None:
     forked = facts.RunForked(source="r", at_position=2)
     (again,) = unborn_attempts(folded(NESTED, forked))

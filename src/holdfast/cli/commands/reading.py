@@ -100,10 +100,7 @@ def _facts(run: Run, view: RunView, resume: str) -> Iterator[tuple[str, Cell]]:
     took = duration(took_so_far(run, utc_now(), left=bool(resume)))
     yield "run", (run.id, "bold")
     yield "workflow", f"{run.workflow} {run.version}".rstrip()
-    if view.forked is not None:
-        yield "forked", f"from {view.forked[0]} at position {view.forked[1]}"
-    if run.parent is not None:
-        yield "parent", run.parent
+    yield from _origin(run, view)
     yield "status", (f"{mark} {run.status.value}", color)
     if resume:
         yield "", (f"left behind: {resume}", "yellow")
@@ -123,6 +120,14 @@ def _facts(run: Run, view: RunView, resume: str) -> Iterator[tuple[str, Cell]]:
         yield "ended", stamp(run.completed_at)
     if took:
         yield "took", took
+
+
+def _origin(run: Run, view: RunView) -> Iterator[tuple[str, Cell]]:
+    """Yield which run this one comes from, if it comes from one."""
+    if view.forked is not None:
+        yield "forked", f"from {view.forked[0]} at position {view.forked[1]}"
+    if run.parent is not None:
+        yield "parent", run.parent
 
 
 def _fields(out: Output, fields: list[tuple[str, Cell]]) -> None:
