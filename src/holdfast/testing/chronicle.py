@@ -157,7 +157,7 @@ def _wrong(book: Book, commit: Commit, answer: Committed, worker: WorkerId) -> I
         yield f"the store answered position {answer.position} to {len(commit.facts)} facts at {commit.position}"
     for fact in commit.facts:
         poison = isinstance(fact, facts.RunPaused) and fact.error is not None and fact.error.code == "poison"
-        if poison and book.deaths < PARKED_AFTER:
+        if poison and commit.opened is None and book.deaths < PARKED_AFTER:  # a fork begins with a copy
             yield f"parked as poison after {book.deaths} deaths"
 
 
