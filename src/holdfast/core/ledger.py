@@ -19,7 +19,7 @@ FORKED: Final = "forked"
 """The reason of the attempt that gives a step of a fork a child run of its own."""
 
 
-class OpenStep(msgspec.Struct, gc=False):
+class OpenStep(msgspec.Struct, gc=False, omit_defaults=True):
     """A step as the ledger knows it: `due` is when its attempt may start (0: at once), `since` when that was said.
 
     `begun` is when it was scheduled, or reopened.

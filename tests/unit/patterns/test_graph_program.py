@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Annotated, Any, TypedDict
 
 import msgspec
@@ -349,6 +350,18 @@ def test_a_fold_of_a_prefix_goes_on_like_the_whole() -> None:
     assert again.encode(loaded) == stored
     rest: list[facts.Fact] = [done("item#1", log=["1"]), done("item#3", log=["3"])]
     assert again.state(fold(again, loaded, rest)) == {"log": ["0", "1", "2", "3"]}
+
+
+def test_a_step_that_is_open_in_a_stored_fold_sees_the_state() -> None:
+    seen: list[dict[str, Any]] = []
+    made = StateGraph("graph").add_node("a", lambda state: seen.append(dict(state)))
+    made.add_edge(START, "a").add_edge("a", END)
+    whole = begun(made, total=7)
+    again = program(made)
+    loaded = again.decode(whole.program.encode(whole.progress))
+    context: Any = SimpleNamespace(secrets={}, run_id="run")
+    again.work(loaded, loaded.ledger.open["a#1"]).call(context)
+    assert seen == [{"total": 7}]
 
 
 def test_large_values_stand_apart() -> None:

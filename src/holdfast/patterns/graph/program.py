@@ -323,7 +323,7 @@ class GraphProgram:
         node = self.graph.nodes.get(step.name)
         if node is None or node.kind != "call" or progress.unknown:
             raise self._misfit(progress.unknown or step.name)
-        payload = None if step.data is facts.NOTHING else unpack(step.data)
+        payload = None if step.data == facts.NOTHING else unpack(step.data)
         return NodeWork(node, progress.state, self._blobs, payload, self.graph.schema, watch=self._watch)
 
     def child(self, progress: GraphProgress, step: OpenStep) -> NestedRun:
@@ -331,7 +331,7 @@ class GraphProgram:
         node = self.graph.nodes.get(step.name)
         if node is None or node.kind != "run" or progress.unknown:
             raise self._misfit(progress.unknown or step.name)
-        base = progress.state if step.data is facts.NOTHING else unpack(step.data)
+        base = progress.state if step.data == facts.NOTHING else unpack(step.data)
         return NestedRun(node, base, self._blobs, self.graph.schema)
 
     def _is_unknown(self, name: str) -> bool:
