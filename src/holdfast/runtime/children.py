@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from holdfast.core.children import MOST_ANCESTORS, child_id, taken_up
 from holdfast.core.effects import Holding, derive, opening_row
+from holdfast.core.ending import Ending
 from holdfast.core.events import resolved
 from holdfast.core.kept_errors import error_info
 from holdfast.core.ledger import Ledger, OpenStep
@@ -181,7 +182,7 @@ class Children:
         try:
             child = run.program.child(run.progress, step)
         except NondeterminismError:
-            if not step.cancelling:
+            if not step.cancelling and not isinstance(run.program, Ending):
                 raise
             return cancelled  # the run is ended without its code, which would know what to make of a result
         match fact:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from holdfast.core.effects import derive, error_of, progress_of, status_of, waiting_on
-from holdfast.core.ledger import Ledger
+from holdfast.core.ledger import Ledger, admit
 from holdfast.core.program import fold_key
 from holdfast.core.takeover import lost_attempts, parked
 from holdfast.errors import ConflictError, StoreDamaged, StoreUnavailable
@@ -253,8 +253,22 @@ class Committer:
         reason = f"it was running when its worker died, {deaths} times in a row"
         # The pause comes first, by a moment: who resumes the run must see that the attempts after it never began.
         now = self._clock.now()
+        resumed = await self._resumed(row.id, ledger, now)
         lost = lost_attempts(ledger, now + 1)
-        await self.park(row.id, row.position, row.epoch, row.status, reason, "poison", lost, at=now)
+        await self.park(row.id, row.position, row.epoch, row.status, reason, "poison", resumed, lost, at=now)
+
+    async def _resumed(self, run: RunId, ledger: Ledger, now: Instant) -> list[facts.Fact]:
+        """Absorb and return what makes a run go on that had ended: its pause is of the run as it was resumed.
+
+        It stays in the inbox, where whoever takes the run up next forgets it by its key.
+        """
+        if ledger.ended is None:
+            return []
+        came = [facts.Journal.decode_one(row.fact) for row in await self._store.inbox(run) if row.fact]
+        resumed = [admitted for fact in came if (admitted := admit(ledger, fact, now)) is not None][:1]
+        for fact in resumed:
+            ledger.absorb(fact)
+        return resumed
 
     async def park(
         self,
@@ -264,6 +278,7 @@ class Committer:
         was: RunStatus,
         reason: str,
         code: str = "parked",
+        before: Sequence[facts.Fact] = (),
         lost: Sequence[facts.Fact] = (),
         at: Instant = 0,
     ) -> None:
@@ -276,7 +291,7 @@ class Committer:
             epoch=epoch,
             at=self._clock.now(),
             worker=self.worker,
-            facts=(parked(reason, code, at or self._clock.now()), *lost),
+            facts=(*before, parked(reason, code, at or self._clock.now()), *lost),
             status=RunStatus.PAUSED,
             was=was,
             waiting_on=(f"resume: {reason}",),

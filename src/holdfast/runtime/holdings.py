@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.core.effects import Holding
+from holdfast.core.ledger import Ledger
 from holdfast.core.program import Workflow
 from holdfast.errors import HoldfastError, StoreError
 from holdfast.model import facts
@@ -207,12 +208,13 @@ class Holdings:
         self._hold(claimed, loaded, arrived)
 
     async def _end(self, claimed: Claimed) -> bool:
-        """Hold a run without its code, which cannot drive it, if it was asked to end; return whether it was."""
+        """Hold a run without its code, which cannot drive it, if it has ended or shall; return whether that is so."""
         run = claimed.run.id
         loaded, arrived = await asyncio.gather(load_ending(self._store, run), self._store.inbox(run))
-        came = [facts.Journal.decode_one(row.fact) for row in arrived if row.fact]
-        asked = any(type(fact) is facts.CancelRequested for fact in came)
-        if loaded.progress.ledger.cancelling is None and not asked:
+        came = {type(facts.Journal.decode_one(row.fact)) for row in arrived if row.fact}
+        ledger: Ledger = loaded.progress.ledger
+        ended = ledger.ended is not None and facts.RunResumed not in came
+        if ledger.cancelling is None and facts.CancelRequested not in came and not ended:
             return False
         self._hold(claimed, loaded, arrived)
         return True

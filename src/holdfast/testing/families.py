@@ -14,9 +14,10 @@ Journals = Callable[[RunId], Sequence[facts.Fact]]
 _FITS = {
     facts.StepCompleted: (facts.RunCompleted,),
     facts.StepFailed: (facts.RunFailed, facts.RunCancelled, facts.RunCompleted),
-    facts.StepCancelled: (facts.RunCancelled,),
+    facts.StepCancelled: facts.TERMINAL,
 }
-"""How a child may have ended when its step ended so. One that completed may have given what does not fit its parent."""
+"""How a child may have ended when its step ended so. One that completed may have given what does not fit its parent;
+what it came to does not count where the parent is ended without its code."""
 
 
 def last_fork(journal: Sequence[facts.Fact]) -> int:

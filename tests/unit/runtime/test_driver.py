@@ -30,6 +30,7 @@ from holdfast.runtime.held import Held
 from holdfast.runtime.streaming import Streams
 from holdfast.runtime.threads import Threads
 from holdfast.services import Runtime
+from holdfast.store.rows import Delivery
 from holdfast.store.sqlite.store import SqliteStore
 from tests.graphs import PATIENCE, nothing, sequence, until
 from tests.unit.errand import retried
@@ -300,6 +301,26 @@ async def test_a_run_that_kills_is_buried_with_its_lost_attempts(bench: Bench) -
     assert pause.error.code == "poison"
     assert await bench.status() is RunStatus.PAUSED
     assert run.position == row.position
+
+
+async def test_a_failed_run_that_kills_when_it_is_resumed_is_buried_as_one_that_goes_on(bench: Bench) -> None:
+    def fail(_: State) -> None:
+        raise ValueError("no")
+
+    await bench.drive(await bench.start(sequence("run", a=fail)))
+    resume = facts.Journal.encode_one(facts.RunResumed(key="resume:1"))
+    failed = frozenset({RunStatus.FAILED})
+    delivery = Delivery(run="run", key="resume:1", fact=resume, allowed=failed, wakes=failed, reopens=True)
+    await bench.store.deliver([delivery])
+    (claimed,) = await bench.store.claim("me", [("default", "run")], 1)
+    await bench.committer.bury(claimed.run, 3)
+    assert [type(fact) for fact in (await bench.journal())[-4:]] == [
+        facts.RunFailed,
+        facts.RunResumed,
+        facts.RunPaused,
+        facts.StepRetried,
+    ]
+    assert await bench.status() is RunStatus.PAUSED
 
 
 async def test_who_buries_a_run_that_is_another_s_changes_nothing(bench: Bench) -> None:
