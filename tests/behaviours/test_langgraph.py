@@ -1,8 +1,8 @@
 """What users of LangGraph rely on, restated: one test for each behaviour of its own suite, on each store.
 
 The numbers are those of the list that we keep of them. Left out are 12 (breakpoints are set by `interrupt` here), 16
-(caching of results), and those of graphs within graphs: 13, 18, 20, 23. What is about durability is shown with
-processes that are killed.
+(caching of results); those of graphs within graphs (13, 18, 20, 23) are in `test_langgraph_nested`. What is about
+durability is shown with processes that are killed.
 """
 
 from __future__ import annotations

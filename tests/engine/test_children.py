@@ -364,11 +364,9 @@ async def test_children_go_with_their_parents(engine: Engine) -> None:
 
 
 async def test_a_new_process_that_knows_the_parent_goes_on_with_the_child(
-    open_engine: OpenEngine, any_url: str
+    open_engine: OpenEngine, url: str
 ) -> None:
     """Also of a factory whose inner graph is made of its params: the parent's definition has its parts."""
-    if ":memory:" in any_url:
-        pytest.skip("a store in memory ends with its engine")
 
     def build(gate: bool) -> Registry:
         def factory(graph: StateGraph, runtime: Any, params: dict[str, Any]) -> State:
@@ -381,7 +379,7 @@ async def test_a_new_process_that_knows_the_parent_goes_on_with_the_child(
         registry.add(GraphWorkflow("made", factory))
         return registry
 
-    first = await open_engine(any_url, registry=build(gate=False))
+    first = await open_engine(url, registry=build(gate=False))
     run = await first.start("made", {"amount": 5}, id="r")
 
     async def waits() -> bool:
@@ -391,7 +389,7 @@ async def test_a_new_process_that_knows_the_parent_goes_on_with_the_child(
     await until(waits)
     assert (await first.get("r/review~1/deep~1")).workflow == "made"
     await first.close()
-    second = await open_engine(any_url, registry=build(gate=True))
+    second = await open_engine(url, registry=build(gate=True))
     await second.signal("r/review~1/deep~1", "go")
     assert await second.result(run.id, PATIENCE) == {"n": 6}
     assert await second.state("r/review~1") == {"n": 6}
