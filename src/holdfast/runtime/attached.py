@@ -44,7 +44,8 @@ class Attached:
         self._registered = registered
         self._readers: dict[str | int, Reader] = {}
         self._named: dict[str, Reader] = {}
-        self._started: OrderedDict[RunId, Reader] = OrderedDict()
+        self._started: OrderedDict[RunId, Reader | None] = OrderedDict()
+        """None for one whose end its reader has seen: others, which are behind, must not take it for theirs."""
         self._starting: Counter[Reader] = Counter()
         self._workflows: OrderedDict[RunId, str] = OrderedDict()
 
@@ -103,7 +104,8 @@ class Attached:
         if await self._of(entry.run, entry) is not reader:
             return None
         if isinstance(entry.facts[-1], _ENDS):
-            self._started.pop(entry.run, None)
+            if entry.run in self._started:
+                self._started[entry.run] = None
             if reader not in self._named.values():
                 self._tidy()
         return entry
@@ -118,9 +120,14 @@ class Attached:
                         await reader.moved.wait()
 
     async def _of(self, run: RunId, entry: Entry | None = None) -> Reader | None:
-        started = self._started.get(run)
-        if started is not None or not self._named:
-            return started
+        if (
+            self._started.get(run, self) is None
+            and entry is not None
+            and isinstance(entry.facts[0], facts.RunResumed)
+        ):
+            del self._started[run]  # it goes on as any other
+        if run in self._started or not self._named:
+            return self._started.get(run)
         if run not in self._workflows:
             _remember(self._workflows, run, await self._workflow(run, entry))
         return self._named.get(self._workflows[run])
