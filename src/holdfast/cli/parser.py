@@ -81,7 +81,7 @@ def _overview() -> str:
     lines = []
     for title, group in COMMANDS.items():
         lines.append(f"{title}:")
-        lines += [f"  {command.name:<14}{command.summary}" for command in group]
+        lines += [f"  {command.name:<13}{command.summary}" for command in group]
     return "\n".join(lines)
 
 
