@@ -54,7 +54,8 @@ def derive(
     if ledger.ended is None or not recorded:
         if release is not None:
             effects.append(Dequeue(release))
-            if ledger.begins > now:  # the row may have been taken already, a little early
+            # The row may have been taken already, a little early. Of a paused run it is not wanted before its resume.
+            if ledger.begins > now and ledger.paused is None:
                 effects.append(Deliver(key=_START, due=ledger.begins))
         elif holding.deaths and any(isinstance(fact, facts.STEP_ENDS) for fact in recorded):
             effects.append(_job(holding))
