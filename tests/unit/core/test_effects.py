@@ -80,6 +80,14 @@ def test_a_release_of_a_run_that_has_not_begun_keeps_its_alarm() -> None:
     assert effects(signal, before=(started,), release=1) == (Dequeue(1), Deliver(key="due:start", due=NOON))
 
 
+def test_a_release_of_a_paused_run_that_has_not_begun_asks_for_no_alarm() -> None:
+    """Its holder's clock may be behind: laid down with an alarm that is due already, it would be woken at once."""
+    started = msgspec.structs.replace(STARTED, not_before=NOON)
+    assert effects(facts.RunPaused(), before=(started,), release=1) == (Dequeue(1),)
+    resumed = effects(facts.RunResumed(), before=(started, facts.RunPaused()), release=1)
+    assert resumed == (Dequeue(1), Deliver(key="due:start", due=NOON))
+
+
 def test_the_end_takes_the_job_and_the_inbox() -> None:
     assert effects(facts.RunCompleted(), before=(STARTED,), release=1) == (Dequeue(), Withdraw("*"))
 
