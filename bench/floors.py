@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from bench.plan import queue_key, steps_key
+from bench.dags import SIZES
+from bench.plan import dag_key, queue_key, steps_key
 
 Round = Mapping[str, Mapping[str, float]]  # cell key -> metric -> value
 
@@ -65,6 +66,14 @@ def quotient(above: Callable[[Round], float], below: Callable[[Round], float]) -
     return lambda results: above(results) / below(results)
 
 
+def per_task(engine: str, shape: str) -> Callable[[Round], float]:
+    return metric(dag_key(engine, shape), "us_per_task")
+
+
+def per_node(key: str, nodes: int) -> Callable[[Round], float]:
+    return lambda results: results[key]["seconds"] / nodes * 1e6
+
+
 STEP_OVER_BARE = quotient(metric("holdfast file @1", "p50_ms"), metric("sqlite single", "p50_ms"))
 STEP_OVER_BARE_POSTGRES = quotient(
     metric("holdfast postgres @1", "p50_ms"), metric("postgres single", "p50_ms")
@@ -100,6 +109,20 @@ FLOORS = (
         "kernel",
         f"1 run of {NODES} steps, commits",
         metric("holdfast file @1", "commits_per_run"),
+        NODES + 1,
+        unit="",
+    ),
+    Floor(
+        "kernel",
+        "100 runs, steps/s of a saga over the graph's",
+        over("holdfast saga", "holdfast file", concurrency=100),
+        0.8,
+        at_least=True,
+    ),
+    Floor(
+        "kernel",
+        f"1 saga of {NODES} steps, commits",
+        metric("holdfast saga @1", "commits_per_run"),
         NODES + 1,
         unit="",
     ),
@@ -249,6 +272,52 @@ FLOORS = (
         15,
     ),
     Floor(
+        "dag",
+        "1,000 independent tasks, cost of a task over Prefect's",
+        quotient(per_task("holdfast", "independent"), per_task("prefect", "independent")),
+        1 / 20,
+    ),
+    Floor(
+        "dag",
+        "map over 10,000, cost of an item over Prefect's",
+        quotient(per_task("holdfast", "map"), per_task("prefect", "map")),
+        1 / 20,
+    ),
+    Floor(
+        "dag",
+        "1,000 independent tasks, cost of a task over that of a node of a graph",
+        quotient(
+            per_task("holdfast", "independent"), per_node("graph holdfast, 1,000 nodes", SIZES["independent"])
+        ),
+        1.5,
+    ),
+    Floor(
+        "dag",
+        "map over 10,000, cost of an item over that of an item sent in a graph",
+        quotient(per_task("holdfast", "map"), per_node("graph holdfast, 10,000 sent", SIZES["map"])),
+        1.5,
+    ),
+    Floor(
+        "dag",
+        "map over 10,000, commits per item",
+        metric(dag_key("holdfast", "map"), "commits_per_task"),
+        0.05,
+        unit="",
+    ),
+    Floor(
+        "dag",
+        "100 x 100 layers, cost of a task over that in a chain of 1,000",
+        quotient(per_task("holdfast", "layers"), per_task("holdfast", "chain")),
+        2,
+    ),
+    Floor(
+        "dag",
+        "100 x 100 layers, cost of a task over Dask's, which keeps nothing",
+        quotient(per_task("holdfast", "layers"), per_task("dask", "layers")),
+        1,
+        goal=True,
+    ),
+    Floor(
         "state",
         "1 MB state, 1 KB changed, row data per step",
         lambda results: results["1 MB state holdfast"]["row_bytes_per_step"] / 1024,
@@ -285,6 +354,29 @@ FLOORS = (
         ),
         50,
         unit="MB",
+    ),
+    *(
+        Floor(
+            "machine",
+            f"{runs} run{'s' if runs > 1 else ''}, steps/s of a durable machine over those of the graph",
+            metric(f"machine beside graph @{runs}", "machine_over_graph"),
+            0.8,
+            at_least=True,
+        )
+        for runs in (1, 100)
+    ),
+    *(
+        Floor(
+            "machine",
+            f"in memory, triggers/s over {other}",
+            quotient(
+                metric("trigger holdfast", "triggers_per_second"),
+                metric(f"trigger {other}", "triggers_per_second"),
+            ),
+            1,
+            at_least=True,
+        )
+        for other in ("transitions", "python-statemachine")
     ),
     Floor(
         "imports",

@@ -5,8 +5,11 @@ A round visits all cells in order; rounds follow each other, so what drifts on t
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+
+from bench.dags import QUICK_SIZES, SIZES
 
 CONCURRENCIES = (1, 10, 100)
 QUICK_CONCURRENCIES = (1, 100)
@@ -31,6 +34,8 @@ SQLITE = Kernel(
     },
     {
         "holdfast file": ("holdfast_steps",),
+        "holdfast factory": ("holdfast_steps", "--factory"),
+        "holdfast saga": ("holdfast_saga",),
         "langgraph AsyncSqliteSaver": ("langgraph_steps", "--saver", "async"),
         "langgraph SqliteSaver": ("langgraph_steps", "--saver", "sync"),
         "dbos async": ("dbos_steps", "--api", "async"),
@@ -48,6 +53,7 @@ POSTGRES = Kernel(
     },
     {
         "holdfast postgres": ("holdfast_steps",),
+        "holdfast postgres saga": ("holdfast_saga",),
         "langgraph AsyncPostgresSaver": ("langgraph_steps", "--saver", "async"),
         "langgraph PostgresSaver": ("langgraph_steps", "--saver", "sync"),
         "dbos postgres async": ("dbos_steps", "--api", "async"),
@@ -57,13 +63,34 @@ POSTGRES = Kernel(
     postgres=True,
 )
 KERNELS = (SQLITE, POSTGRES)
-GROUPS = ("kernel", "postgres", "queue", "claims", "fanout", "state", "reload", "waiting", "imports")
+GROUPS = (
+    "kernel",
+    "postgres",
+    "queue",
+    "claims",
+    "fanout",
+    "dag",
+    "state",
+    "reload",
+    "waiting",
+    "machine",
+    "imports",
+)
 
 QUEUE_ENGINES = {"holdfast": 10_000, "procrastinate": 2_000, "pgqueuer": 10_000, "dbos": 1_500}
 """How many jobs each gets: what takes a few seconds. Rates are compared, and all are steady by then."""
 
 LATENCY_JOBS = {"holdfast": 100, "procrastinate": 100, "pgqueuer": 100, "dbos": 30}
 QUICK_SHARE = 10
+
+DAG_SIZES: Mapping[str, Mapping[str, int]] = {
+    "holdfast": SIZES,
+    "dask": {"independent": 1_000, "chain": 300, "layers": 30, "map": 2_000},
+    "prefect": {"independent": 1_000, "chain": 300, "layers": 15, "map": 1_000},
+    "celery": {"independent": 1_000, "map": 3_000},
+}
+"""What each gets: what takes some seconds. Costs per task are compared.
+With edges, a message of Celery carries all that follows."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +109,8 @@ def cells(groups: tuple[str, ...], seconds: float, *, quick: bool) -> list[Cell]
     timed = ("--seconds", str(seconds))
     concurrencies = QUICK_CONCURRENCIES if quick else CONCURRENCIES
     kernels = [cell for kernel in KERNELS for cell in _kernel(kernel, timed, concurrencies)]
-    chosen = [*kernels, *_queues(QUICK_SHARE if quick else 1), *_others(("--quick",) if quick else ())]
+    flags = ("--quick",) if quick else ()
+    chosen = [*kernels, *_queues(QUICK_SHARE if quick else 1), *_others(flags), *_dags(flags)]
     return [cell for cell in chosen if cell.group in groups]
 
 
@@ -92,6 +120,25 @@ def steps_key(engine: str, concurrency: int) -> str:
 
 def queue_key(engine: str, workers: int) -> str:
     return f"queue {engine}, {workers} worker{'s' if workers > 1 else ''}"
+
+
+def dag_key(engine: str, shape: str) -> str:
+    return f"dag {engine}, {shape}"
+
+
+def _dags(flags: tuple[str, ...]) -> Iterator[Cell]:
+    for shape in SIZES:
+        for engine, sizes in DAG_SIZES.items():
+            if shape not in sizes or (engine == "celery" and not shutil.which("redis-server")):
+                continue
+            peer = engine != "holdfast"
+            size = min(sizes[shape], QUICK_SIZES[shape]) if flags and peer else sizes[shape]
+            case = (f"{engine}_dag", "--shape", shape, "--size", str(size))
+            yield Cell("dag", dag_key(engine, shape), (*case, *flags), once=peer)
+    yield Cell("dag", "graph holdfast, 1,000 nodes", ("holdfast_fanout", "--static", *flags))
+    yield Cell(
+        "dag", "graph holdfast, 10,000 sent", ("holdfast_fanout", "--items", "10000", "--repeats", "1")
+    )
 
 
 def _kernel(kernel: Kernel, timed: tuple[str, ...], concurrencies: tuple[int, ...]) -> Iterator[Cell]:
@@ -132,4 +179,10 @@ def _others(flags: tuple[str, ...]) -> Iterator[Cell]:
     yield Cell("state", "1 MB state langgraph", ("langgraph_state", *flags), once=True)
     yield Cell("reload", "reload holdfast", ("holdfast_reload", *flags), once=True)
     yield Cell("waiting", "waiting holdfast", ("holdfast_waiting", *flags), once=True)
+    for concurrency in (1, 100):
+        load = ("holdfast_machine", "--concurrency", str(concurrency), *flags)
+        yield Cell("machine", f"machine beside graph @{concurrency}", load)
+    for engine in ("holdfast", "transitions", "python-statemachine"):
+        trigger = ("machine_trigger", "--engine", engine, "--seconds", "1")
+        yield Cell("machine", f"trigger {engine}", trigger)
     yield Cell("imports", "imports", ("imports", *flags))

@@ -37,9 +37,9 @@ async def result_of(run: Run, console: Console) -> Mapping[str, Any] | None:
     return result
 
 
-async def follow(run: Run, console: Console) -> None:
-    """Prints a line for each step that ends, until the run ends or waits for somebody."""
-    async for event in run.events():
+async def follow(run: Run, console: Console, after: int = 0) -> None:
+    """Prints a line for each step that ends after a position, until the run ends or waits for somebody."""
+    async for event in run.events(after):
         name = escape(str(event.data.get("name", "")))
         match event.type:
             case "stage.completed":
@@ -50,7 +50,7 @@ async def follow(run: Run, console: Console) -> None:
                 said = escape(event.data["error"]["message"])
                 console.print(f"  [yellow]↻[/] {name:<12} {said}", highlight=False, soft_wrap=True)
             case "stage.failed":
-                said = escape(event.data["error"]["message"])
+                said = escape(event.data["error"]["message"].partition("\n")[0])
                 console.print(f"  [red]✗[/] {name:<12} {said}", highlight=False, soft_wrap=True)
             case "wait.started":
                 console.print(f"  [yellow]…[/] {name:<12} [dim]waits for an answer[/]", highlight=False)

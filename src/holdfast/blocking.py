@@ -158,6 +158,7 @@ class Run:
     fork = _run(handles.Run.fork)
     diff = _value(handles.Run.diff)
     signal = _value(handles.Run.signal)
+    send = _value(handles.Run.send)
     cancel = _run(handles.Run.cancel)
     pause = _run(handles.Run.pause)
     resume = _run(handles.Run.resume)
@@ -237,8 +238,11 @@ class Engine:
     state = _value(asynchronous.Engine.state)
     interrupts = _value(asynchronous.Engine.interrupts)
     fork = _run(asynchronous.Engine.fork)
+    rerun = _run(asynchronous.Engine.rerun)
+    clear = _run(asynchronous.Engine.clear)
     diff = _value(asynchronous.Engine.diff)
     signal = _value(asynchronous.Engine.signal)
+    send = _value(asynchronous.Engine.send)
     cancel = _run(asynchronous.Engine.cancel)
     pause = _run(asynchronous.Engine.pause)
     resume = _run(asynchronous.Engine.resume)
@@ -246,7 +250,10 @@ class Engine:
     dead_letters = _value(asynchronous.Engine.dead_letters)
     dead_letter = _value(asynchronous.Engine.dead_letter)
     redrive = _run(asynchronous.Engine.redrive)
+    stop_redriving = _value(asynchronous.Engine.stop_redriving)
     discard = _run(asynchronous.Engine.discard)
+    breakers = _value(asynchronous.Engine.breakers)
+    force_breaker = _value(asynchronous.Engine.force_breaker)
 
 
 class Embedded:

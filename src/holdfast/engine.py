@@ -11,7 +11,6 @@ from typing import Any, Final, Literal, Self
 import msgspec
 
 from holdfast import registry as registries
-from holdfast.burying import Burying
 from holdfast.core.children import is_child
 from holdfast.core.observers import Observer
 from holdfast.core.program import Workflow
@@ -52,11 +51,13 @@ from holdfast.runtime.assembly import Assembly
 from holdfast.runtime.clock import Clock, SharedClock, SystemClock, new_id
 from holdfast.runtime.host import Host
 from holdfast.runtime.secrets import SecretMemory, given_secrets, refuse_secret
+from holdfast.sending import Sending
 from holdfast.services import Runtime
 from holdfast.settings import store_url
 from holdfast.store.open import open_store
 from holdfast.store.port import Store
 from holdfast.store.rows import Delivered, Delivery
+from holdfast.switching import Switching
 
 logger: Final = logging.getLogger("holdfast")
 
@@ -93,7 +94,7 @@ _START: Final = {
 }
 
 
-class Engine(Burying):
+class Engine(Switching, Sending):
     """Durable runs on one store. Use it with `async with`, or `open` and `close`.
 
     With workers it drives runs of the registered workflows that are in one of its `queues`, at most `concurrency` at
@@ -419,8 +420,8 @@ class Engine(Burying):
     async def delete(self, id: RunId) -> None:
         """Delete an ended run with all that is its own, and its children. Its id stays taken for a while.
 
-        Where its workflow is registered, the workflow's checkpoint store is told to delete it, too, after the commit:
-        what it raises is reported in the log, and the run is deleted all the same.
+        Where the workflows are registered, their checkpoint stores are told to delete it and its children, too, after
+        the commit: what they raise is reported in the log, and the run is deleted all the same.
         """
         parts, row = self._open, await self._row(id)
         if is_child(row.id):
@@ -428,10 +429,9 @@ class Engine(Burying):
                 f"run {id!r} is a child of run {row.parent!r}; it goes with that",
                 fix=f"Delete {row.parent!r} when it has ended.",
             )
-        answer = await self._store.delete(row.id)
+        answer = await parts.forgetting.delete(row)
         self._refused(id, answer, "only ended runs can be deleted", "Cancel it first.")
         self._secrets.keep(id, None)
-        await parts.checkpoints.delete(self.registry.find(row.workflow), id)
 
     def _reason(self, run: RunId, given: str) -> str:
         return Secrets(self._secrets.of(run)).scrub(argument("reason", given, WORDS))

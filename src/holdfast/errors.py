@@ -11,6 +11,7 @@ from collections import Counter
 from typing import Any, ClassVar
 
 __all__ = [
+    "ActionFailed",
     "AgentError",
     "AgentNotFound",
     "AgentRefused",
@@ -169,6 +170,24 @@ class RunFailed(RunError):
         self.error = error
         self.state = state
         self.path = path
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """What had finished: of a DAG the results of its tasks by name."""
+        return dict(self.state or {})
+
+
+class ActionFailed(RunError):
+    """An action of the transition failed; the machine is in the state it was in before."""
+
+    code = "action_failed"
+    default_fix = "Mend the cause, then send the event again."
+
+    def __init__(self, message: str | None = None, *, error: Any = None, state: Any = "") -> None:
+        """Keep the action's error, and where the machine is."""
+        super().__init__(message)
+        self.error = error
+        self.state = state
 
 
 class RunCancelled(RunError):

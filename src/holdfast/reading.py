@@ -174,8 +174,7 @@ class Reading(ABC):
         self._open  # noqa: B018
         rows = await self._store.runs(msgspec.structs.replace(query, limit=limit + 1))
         total = await self._store.count(query)
-        shown = rows[:limit]
-        following = f"{shown[-1].created_at}:{shown[-1].id}" if len(rows) > limit else None
+        shown, following = rows[:limit], cursor_after(rows, limit)
 
         async def more(cursor: str) -> Page:
             return await self.runs(workflow, status, tags, since, until, order, limit, cursor)
@@ -326,7 +325,7 @@ class Reading(ABC):
 
         Needs the workflow to be registered here. Raises RequestError when it has no picture.
         """
-        from holdfast.core.picture.trace import laid_over, traced  # noqa: PLC0415 - only for pictures
+        from holdfast.core.picture.trace import activated, laid_over, traced  # noqa: PLC0415 - only for pictures
 
         row = await self._row(id)
         workflow = await self._workflow_of(row)
@@ -334,7 +333,11 @@ class Reading(ABC):
         if made is None:
             raise RequestError(f"{row.workflow} is no graph", fix="Only graphs have a picture.")
         picture: Picture = made(self.runtime, workflow.check(params_of(row)))
-        return laid_over(picture, traced(await self.stages(id), await self.decisions(id)))
+        shown = laid_over(picture, traced(await self.stages(id), await self.decisions(id)))
+        if not getattr(workflow, "answers", False) or row.status in ENDED:
+            return shown
+        state: Any = (await self.state(id)).get("state")
+        return activated(shown, state if isinstance(state, list) else [state])
 
     async def journal(self, id: RunId) -> list[dict[str, Any]]:
         """Return the facts in order, as plain dicts with their positions."""
@@ -363,6 +366,24 @@ class Reading(ABC):
         return await load_run(self._store, run, self.registry.get(row.workflow), self.runtime, at)
 
 
+def cursor_after(rows: Sequence[RunRow], limit: int) -> str | None:
+    """Return the cursor behind the first `limit` rows; None when there are no more."""
+    return f"{rows[limit - 1].created_at}:{rows[limit - 1].id}" if len(rows) > limit else None
+
+
+def read_cursor(after: str | None) -> tuple[int, str] | None:
+    """Return where a page begins that a caller asks for. Raises PayloadRejected when that is no cursor."""
+    argument("after", after, WORDS.or_none())
+    if after is None:
+        return None
+    created, _, run = after.partition(":")
+    if not (created.isascii() and created.isdigit() and len(created) < len(str(2**63)) and run):
+        raise PayloadRejected(
+            f"malformed cursor {after!r:.80}", field="after", fix="Give the `next` of a page."
+        )
+    return int(created), run
+
+
 def _query(
     workflow: str | None,
     status: str | Collection[str] | None,
@@ -384,15 +405,6 @@ def _query(
             )
     argument("order", order, _ORDER)
     argument("limit", limit, _LIMIT)
-    cursor: tuple[int, str] | None = None
-    argument("after", after, WORDS.or_none())
-    if after is not None:
-        created, _, run = after.partition(":")
-        if not created.isdigit() or not run:
-            raise PayloadRejected(
-                f"malformed cursor {after!r:.80}", field="after", fix="Give the `next` of a page."
-            )
-        cursor = (int(created), run)
     return RunQuery(
         workflow=workflow,
         status=frozenset(RunStatus(each) for each in statuses),
@@ -401,7 +413,7 @@ def _query(
         until=_instant("until", until),
         ascending=order == "oldest",
         limit=limit,
-        after=cursor,
+        after=read_cursor(after),
     )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from datetime import timedelta
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar, Unpack, cast
 
+from holdfast.core.jobs import JobDefaults
+from holdfast.core.nesting import is_workflow
 from holdfast.core.program import Workflow
 from holdfast.errors import DefinitionError, WorkflowNotFound
 from holdfast.model.checks import LABEL, setting
@@ -32,6 +33,9 @@ class Registry:
         if not isinstance(name, str) or not name.strip():
             raise DefinitionError(f"a workflow's name is empty: {name!r}", fix="Give it a name.")
         setting("a workflow", "name", name, LABEL)
+        validate = getattr(workflow, "validate", None)
+        if validate is not None:  # what a worker could not even list is refused here
+            validate()
         with self._lock:
             if name in self._workflows and not replace and self._workflows[name] is not workflow:
                 raise DefinitionError(
@@ -47,8 +51,8 @@ class Registry:
     def lend(self, workflow: Workflow) -> None:
         """Add a workflow that a run is started with, under its name.
 
-        A graph of the same shape takes the place of the one before, as the same workflow built anew. Any other one that
-        has the name is refused.
+        One of the same kind and shape takes the place of the one before, as the same workflow built anew. Any other
+        one that has the name is refused.
         """
         known = self.find(workflow.name)
         if known is not workflow:
@@ -94,9 +98,10 @@ default: Final = Registry()
 
 
 def _is_built_anew(known: Workflow | None, workflow: Workflow) -> bool:
-    if not isinstance(known, GraphWorkflow) or not isinstance(workflow, GraphWorkflow):
+    if type(known) is not type(workflow):
         return False
-    return bool(workflow.shape) and known.shape == workflow.shape
+    shape = getattr(workflow, "shape", "")
+    return bool(shape) and getattr(known, "shape", "") == shape
 
 
 def as_workflow(workflow: Any, name: str | None = None, description: str = "") -> Workflow:
@@ -109,8 +114,8 @@ def as_workflow(workflow: Any, name: str | None = None, description: str = "") -
         getattr(workflow, "workflow", None) if name is None else None
     )  # a function under @workflow_factory
     for made in (workflow, decorated):
-        if all(hasattr(made, attribute) for attribute in ("open", "check", "schema", "name")):
-            return cast("Workflow", made)
+        if is_workflow(made):
+            return cast("Workflow", _named(made, name, description))
     if name is not None:
         return GraphWorkflow(name, workflow, description)
     raise DefinitionError(
@@ -119,10 +124,18 @@ def as_workflow(workflow: Any, name: str | None = None, description: str = "") -
     )
 
 
+def _named(made: Any, name: str | None, description: str) -> Any:
+    """Return the workflow under this name, if one is asked for that it does not have."""
+    if name is None or made.name == name or not hasattr(made, "renamed"):
+        return made
+    return made.renamed(name, description)
+
+
 def register(name: str, workflow: Any, description: str = "", replace: bool = False) -> None:  # noqa: FBT001, FBT002 - the public contract
     """Register a workflow factory, graph or workflow under a name."""
-    if isinstance(workflow, GraphWorkflow):
-        workflow = workflow.renamed(name, description)
+    renamed = getattr(workflow, "renamed", None)
+    if renamed is not None:
+        workflow = renamed(name, description)
     default.add(as_workflow(workflow, name, description), replace=replace)
 
 
@@ -144,10 +157,7 @@ def workflow_factory(
     config: GraphConfig | None = None,
     params: Any = None,
     replace: bool = False,
-    version: str = "",
-    queue: str = "default",
-    priority: int = 0,
-    timeout: float | timedelta | None = None,
+    **defaults: Unpack[JobDefaults],
 ) -> Callable[[F], F]:
     """Register the decorated function as the factory of a state graph workflow; returns the function as it is.
 
@@ -163,10 +173,7 @@ def workflow_factory(
             schema=schema,
             config=config,
             params=params,
-            version=version,
-            queue=queue,
-            priority=priority,
-            timeout=timeout,
+            **defaults,
         )
         default.add(workflow, replace=replace)
         factory.workflow = workflow  # type: ignore[attr-defined]  # so that MODULE:function finds it

@@ -1,18 +1,23 @@
 """What guards calls: alone around a function, together as a policy, or declared on the steps of a workflow."""
 
-from holdfast.core.breaker import CircuitBreaker
+from holdfast.core.breaker import BreakerInfo, CircuitBreaker
+from holdfast.core.jobs import JobDefaults
 from holdfast.core.limits import Bulkhead, RateLimit
 from holdfast.core.policy import Hedge, Policy
 from holdfast.core.retention import Retention
 from holdfast.core.retries import RetryBudget, RetryPolicy
 from holdfast.errors import BulkheadFull, CircuitOpen, RateLimited, Refused
+from holdfast.model.run import EndingRun
 
 __all__ = [
+    "BreakerInfo",
     "Bulkhead",
     "BulkheadFull",
     "CircuitBreaker",
     "CircuitOpen",
+    "EndingRun",
     "Hedge",
+    "JobDefaults",
     "Policy",
     "RateLimit",
     "RateLimited",

@@ -17,6 +17,7 @@ from holdfast.model.values import decode
 
 if TYPE_CHECKING:
     from holdfast.engine import Engine
+    from holdfast.sending import Outcome
 
 
 class Run:
@@ -190,6 +191,19 @@ class Run:
     async def signal(self, name: str, value: Any = None, key: str | None = None) -> None:
         """Send it a named value."""
         await self._engine.signal(self.id, name, value, key)
+
+    async def send(
+        self,
+        event: str,
+        data: Any = None,
+        id: str | None = None,
+        timeout: float | timedelta | None = None,
+    ) -> Outcome:
+        """Send an event to the machine and return the outcome: `.state`, `.changed`. The same `id` again sends nothing.
+
+        Raises InvalidTransition when its state does not allow the event, ActionFailed, TimeoutError.
+        """
+        return await self._engine.send(self.id, event, data, id, timeout)
 
     async def cancel(self, reason: str = "") -> Run:
         """Ask it to end."""

@@ -22,6 +22,7 @@ from holdfast.reading import Reading
 from holdfast.run import Run
 from holdfast.runtime.clock import Clock, new_id
 from holdfast.runtime.loading import params_of
+from holdfast.runtime.opening import opened
 from holdfast.runtime.secrets import SecretMemory
 from holdfast.store.rows import RunQuery
 
@@ -74,16 +75,19 @@ class Travelling(Reading):
             raise PayloadRejected(
                 f"run {id!r} has no position {end}", field="at", fix=f"Give 1 to {row.position}."
             )
+        return await self._branch(row, end, *(await self._changes(row, changes)))
+
+    async def _branch(self, row: RunRow, end: int, data: msgspec.Raw, fresh: Mapping[str, bytes]) -> Run:
+        """Start a run that begins as this one did up to position `end`, with encoded changes and their large values."""
         started, *after = _before_decision(await self._prefix(row, row.position), end)
         if not isinstance(started, facts.RunStarted):
-            raise RunNotFound(f"run {id!r} has no beginning in its journal")
-        data, fresh = await self._changes(row, changes)
+            raise RunNotFound(f"run {row.id!r} has no beginning in its journal")
         now = self._clock.now()
         # Its end is nobody's step. What is a part of a workflow stays in its family, which says so.
         kin = started.parent if started.part else ""
         begun = msgspec.structs.replace(started, deadline=0, not_before=0, parent=kin, parent_step="")
-        forked = facts.RunForked(at=now, source=id, at_position=end, data=data)
-        blobs = {**await self._store.blobs(id), **fresh}
+        forked = facts.RunForked(at=now, source=row.id, at_position=end, data=data)
+        blobs = {**await self._store.blobs(row.id), **fresh}
         fork: RunRow | None = None
         while fork is None:  # a new id is taken by nobody but an earlier try
             fork = await self._open.fork(new_id(self._clock), begun, after, forked, blobs)
@@ -100,7 +104,7 @@ class Travelling(Reading):
         if not changes:
             return facts.NOTHING, {}
         blobs = Blobs()
-        program = (await self._workflow_of(row)).open(self.runtime, params_of(row), blobs)
+        program = opened(await self._workflow_of(row), self.runtime, params_of(row), blobs)
         data = program.changes(changes)
         Secrets(self._secrets.of(row.id)).refuse({"changes": data})
         return data, blobs.fresh

@@ -11,7 +11,7 @@ import pytest
 import holdfast
 
 TOP_LEVEL_NAMES = 60
-SUBMODULES = ["agents", "errors", "predicates", "profiles", "resilience", "testing"]
+SUBMODULES = ["agents", "dags", "errors", "machines", "predicates", "profiles", "resilience", "testing"]
 MODULES = ["holdfast", *(f"holdfast.{name}" for name in SUBMODULES)]
 
 

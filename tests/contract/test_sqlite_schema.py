@@ -15,6 +15,8 @@ from holdfast.store.sqlite.connection import MEMORY, prepare
 from holdfast.store.sqlite.queries import SQL
 
 WHOLE_TABLES = {
+    "leaving_next",  # is empty, but while a large run is deleted
+    "limits_select",  # a row for each guard
     "journal_broken",  # a check reads everything
     "run_count",  # counts everything unless filtered
     "run_list",  # is sorted and limited by what is appended

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 from holdfast import END, START, Engine, State, StateGraph
+from holdfast.model.run import RunRow
 from holdfast.registry import Registry
 from holdfast.resilience import Retention
+from holdfast.store.rows import Delivered
 
 
 def delivering(up: Path) -> StateGraph:
@@ -40,9 +42,10 @@ async def main(url: str, what: str) -> None:
             assert retaining is not None
             delete = retaining._delete
 
-            async def told(row: object) -> None:
-                await delete(row)  # type: ignore[arg-type]
+            async def told(row: RunRow) -> Delivered:
+                answer = await delete(row)
                 print("deleted", flush=True)
+                return answer
 
             retaining._delete = told
             await retaining.round()

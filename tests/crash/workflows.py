@@ -19,15 +19,19 @@ from holdfast import (
     END,
     START,
     ChainConfig,
+    DAGWorkflow,
     ParallelConfig,
     RetryPolicy,
+    Saga,
     Send,
     State,
     StateGraph,
     StepContext,
     chain_node,
     parallel_node,
+    step_context,
 )
+from holdfast.model.run import EndingRun
 from holdfast.patterns.graph.factory import GraphWorkflow
 from holdfast.registry import Registry
 
@@ -193,6 +197,30 @@ def patient(graph: StateGraph, runtime: Any, params: dict[str, Any]) -> State:
     return State({})
 
 
+def supervised(graph: StateGraph, runtime: Any, params: dict[str, Any]) -> State:
+    """A node that fails so often, in a run that is tried three times; see `remember`."""
+
+    def fail(state: State, step: StepContext) -> Mapping[str, Any]:
+        began(params["log"], step)
+        if step.attempt <= params["failures"]:
+            raise ConnectionError(f"attempt {step.attempt} fails")
+        return {"attempt": step.attempt}
+
+    graph.add_node("fail", fail)
+    graph.add_edge(START, "fail").add_edge("fail", END)
+    return State({})
+
+
+async def remember(run: EndingRun, outcome: Any) -> str:
+    """A hook that takes as long as the params of its run say."""
+    began(run.params["log"], step_context())
+    await asyncio.sleep(run.params["seconds"])
+    return type(outcome).__name__
+
+
+TRIES = RetryPolicy(attempts=3, backoff=1.2, factor=1.0, jitter="none")
+
+
 def items(graph: StateGraph, runtime: Any, params: dict[str, Any]) -> State:
     """Items in parallel, then a chain. Each start of an item's code is one line of the log."""
 
@@ -317,11 +345,78 @@ class NestedWork(Trail, total=False):
     log: str
 
 
+def undone(name: str) -> Saga:
+    """Three steps with compensations and one that fails: every compensation takes effect once per key.
+
+    The effects of compensations are told by their keys, as a payment service would that gets one twice.
+    """
+    saga = Saga(name)
+
+    def add(label: str) -> None:
+        async def forward(params: dict[str, Any], step: StepContext) -> str:
+            began(params["log"], step)
+            return f"{label} done"
+
+        async def compensate(
+            params: dict[str, Any], step: StepContext, output: str, idempotency_key: str
+        ) -> None:
+            began(params["log"], step)
+            write_line(params["effects"], idempotency_key, output.replace(" ", "-"))
+            while step.step_id == params.get("hangs_at") and not Path(params["gate"]).exists():
+                await asyncio.sleep(0.02)
+
+        saga.add_step(label, forward=forward, compensate=compensate)
+
+    for label in ("charge", "reserve", "pack"):
+        add(label)
+
+    async def ship(params: dict[str, Any], step: StepContext) -> None:
+        began(params["log"], step)
+        raise ValueError("no carrier")
+
+    return saga.add_step("ship", forward=ship)
+
+
+def tasks() -> DAGWorkflow:
+    """A DAG with a map, a task that is skipped, and one that runs after a failure; each start of code is logged."""
+
+    def work(value: Any) -> Callable[..., Any]:
+        async def run(params: dict[str, Any], step: StepContext, *given: Any) -> Any:
+            began(params["log"], step)
+            await asyncio.sleep(0)
+            return value(*given) if callable(value) else value
+
+        return run
+
+    def fail(params: dict[str, Any], step: StepContext) -> None:
+        began(params["log"], step)
+        raise ValueError("broken on purpose")
+
+    async def square(item: int, params: dict[str, Any], step: StepContext) -> int:
+        began(params["log"], step)
+        await asyncio.sleep(0)
+        return item * item
+
+    dag = DAGWorkflow(name="tasks", max_parallel=3)
+    dag.add_task("list", work(list(range(6))))
+    dag.add_task("bad", fail)
+    dag.add_task("square", square, map_over="list")
+    dag.add_task("sum", work(sum), depends_on=["square"])
+    dag.add_task("never", work("never"), depends_on=["square"], trigger_rule="one_failed")
+    dag.add_task("alarm", work("rung"), depends_on=["bad"], trigger_rule="all_failed")
+    return dag
+
+
 def registered() -> Registry:
     """A registry with all of them."""
     registry = Registry()
     registry.add(GraphWorkflow("wide", wide, schema=Work))
     registry.add(GraphWorkflow("nested", nested, schema=NestedWork))
+    registry.add(tasks())
     for factory in (slow, poison, poison_factory, patient, items, flaky, doomed, gated, stubborn):
         registry.add(GraphWorkflow(factory.__name__, factory))
+    registry.add(
+        GraphWorkflow("supervised", supervised, retry=TRIES, on_success=remember, on_failure=remember)
+    )
+    registry.add(undone("undone"))
     return registry

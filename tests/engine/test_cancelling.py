@@ -600,3 +600,28 @@ async def test_a_resume_comes_from_any_engine_on_the_store(url: str, open_engine
     resumed = await other.resume(run.id)
     assert resumed.status in (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.COMPLETED)
     assert await other.result(run.id, timeout=10) == {"n": 1}
+
+
+async def test_a_step_that_a_resume_finds_still_ending_runs_again(engine: Engine) -> None:
+    gate, ending = Gate(), Gate()
+
+    def node(state: State, step: StepContext) -> dict[str, int]:
+        if step.attempt == 1:
+            spin(gate, step)
+            ending.wait()
+            raise InterruptedError
+        return {"attempt": step.attempt}
+
+    run = await engine.start(sequence("late", node=node))
+    await gate.until_reached()
+    await run.pause()
+    await run.cancel()
+    await ending.until_reached()
+    await run.resume()
+
+    async def resumed() -> bool:
+        return "RunResumed" in await kinds(engine, run.id)
+
+    await until(resumed)
+    ending.open()
+    assert await run.result(PATIENCE) == {"attempt": 2}

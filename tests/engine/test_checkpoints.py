@@ -26,7 +26,7 @@ from holdfast import (
 )
 from holdfast.blocking import Engine as BlockingEngine
 from holdfast.core.checkpoints import MemoryCheckpointStore
-from holdfast.registry import Registry
+from holdfast.registry import Registry, as_workflow
 from tests.graphs import Gate, sequence, until
 
 
@@ -404,3 +404,17 @@ async def test_stores_of_workflows_that_are_gone_are_let_go(engine: Engine) -> N
     await (await engine.start(steps("next", MemoryCheckpointStore()))).wait()
     assert set(engine.lag()) == {"logging", "checkpoints:MemoryCheckpointStore"}
     await until(lambda: not [t for t in asyncio.all_tasks() if t.get_name() == "holdfast-checkpoints:Kept"])
+
+
+async def test_stores_of_children_are_told_too_when_their_family_is_deleted(engine: Engine) -> None:
+    outer, registered = Kept(), Kept()
+    engine.registry.add(as_workflow(steps("registered", registered)))
+    graph = StateGraph("outer", checkpoint_store=outer)
+    graph.add_node("one", "registered").add_edge(START, "one").add_edge("one", END)
+    run = await engine.start(graph)
+    await run.wait()
+    (child,) = await run.children()
+    await engine._open.settle(20)
+    assert (outer.list(), registered.list()) == ((run.id,), (child.id,))
+    await run.delete()
+    assert (outer.list(), registered.list()) == ((), ())

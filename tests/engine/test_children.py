@@ -24,8 +24,11 @@ from holdfast import (
     StateGraph,
     interrupt,
 )
+from holdfast.model import facts
+from holdfast.model.values import encode
 from holdfast.patterns.graph.factory import GraphWorkflow
 from holdfast.registry import Registry, as_workflow
+from holdfast.store.rows import Delivery
 from tests.conftest import OpenEngine
 from tests.graphs import PATIENCE, nothing, sequence, until
 
@@ -431,3 +434,35 @@ async def test_bad_input_is_refused_by_name(engine: Engine) -> None:
     for taken in ("r/review~1", "~"):
         with pytest.raises(PayloadRejected, match="malformed run id"):
             await engine.start(sequence("plain", a=nothing), id=taken)
+
+
+async def test_of_two_ends_of_a_child_that_come_together_the_last_counts(engine: Engine) -> None:
+    """It failed, and completed when somebody resumed it by itself, before its parent had heard of either."""
+    inner = sequence("inner", ask=lambda _: {"n": interrupt("go")})
+    outer = StateGraph("outer").add_node("review", inner, retry=RetryPolicy(attempts=3, backoff=0))
+    run = await engine.start(outer.add_edge(START, "review").add_edge("review", END), {"n": 1})
+
+    async def asked() -> bool:
+        return bool(await engine.interrupts())
+
+    await until(asked)
+    error = facts.ErrorInfo(code="step_failed", message="no")
+    ends = (
+        facts.StepFailed(step="review#1", attempt=0, error=error),
+        facts.StepCompleted(step="review#1", attempt=0, data=encode({"n": 7})),
+    )
+    waiting = frozenset({RunStatus.RUNNING, RunStatus.WAITING})
+    await engine._store.deliver(
+        [
+            Delivery(
+                run=run.id,
+                key=f"child:{number}",
+                fact=facts.Journal.encode_one(end),
+                allowed=waiting,
+                wakes=waiting,
+            )
+            for number, end in enumerate(ends)
+        ]
+    )
+    engine._open.hint()
+    assert await run.result(timeout=PATIENCE) == {"n": 7}

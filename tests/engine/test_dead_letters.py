@@ -14,6 +14,7 @@ from holdfast import (
     START,
     Engine,
     InvalidStatus,
+    PayloadRejected,
     RetryPolicy,
     Run,
     RunFailed,
@@ -242,3 +243,56 @@ async def test_absurd_numbers_are_refused(open_engine: Open, memory_url: str, wr
     engine = await open_engine(memory_url)
     with pytest.raises(ValueError, match=next(iter(wrong))):
         await anext(engine.redrive_many(**wrong))
+
+
+async def test_letters_come_in_pages(engine: Engine) -> None:
+    ids = [f"run-{number}" for number in range(5)]
+    await dead(engine, Service().graph(), *ids)
+    page = await engine.dead_letters(limit=2)
+    assert ([letter.id for letter in page], page.total) == (["run-4", "run-3"], 5)
+    assert page.items == page
+    following = await engine.dead_letters(limit=2, after=page.next)
+    assert [letter.id for letter in following] == ["run-2", "run-1"]
+    await engine.discard("run-0")
+    last = await engine.dead_letters(limit=2, after=following.next)
+    assert (list(last), last.next, last.total) == ([], None, 4)
+    assert [letter.id async for letter in await engine.dead_letters(limit=3)] == ids[:0:-1]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"after": "nonsense"},
+        {"after": "1"},
+        {"after": "9" * 30 + ":a"},
+        {"after": 7},
+        {"limit": 0},
+        {"limit": 10**9},
+    ],
+    ids=str,
+)
+async def test_a_page_that_cannot_be_is_refused(
+    open_engine: Open, memory_url: str, wrong: dict[str, Any]
+) -> None:
+    engine = await open_engine(memory_url)
+    with pytest.raises(PayloadRejected) as refused:
+        await engine.dead_letters(**wrong)
+    assert refused.value.field == next(iter(wrong))
+
+
+async def test_who_redrives_many_can_be_stopped_from_another_process(open_engine: Open, url: str) -> None:
+    """And what it had not reached is left for the next time."""
+    engine = await open_engine(url)
+    other = await open_engine(url, registry=Registry(), workers=False)
+    service = Service()
+    await other.stop_redriving()  # nobody does: that is no mistake, and stops nobody later
+    await dead(engine, service.graph(), *"abc")
+    service.down = False
+    redriven = []
+    async for run in engine.redrive_many(rate=1000):
+        redriven.append(run.id)
+        await other.stop_redriving()
+    (first,) = redriven  # they failed at once, in any order
+    await engine.wait(first)
+    assert {letter.id for letter in await engine.dead_letters()} == {*"abc"} - {first}
+    assert len([run async for run in other.redrive_many(rate=1000)]) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -11,6 +12,7 @@ from holdfast import (
     END,
     START,
     Engine,
+    Observer,
     PayloadRejected,
     Run,
     RunFailed,
@@ -22,6 +24,8 @@ from holdfast import (
     StepContext,
     interrupt,
 )
+from holdfast.model.commit import Commit, Committed, Conflict
+from holdfast.model.event import RunEvent
 from holdfast.registry import Registry
 from tests.conftest import OpenEngine
 from tests.graphs import sequence, until
@@ -279,3 +283,32 @@ async def test_without_the_workflow_only_the_ways_are_compared(url: str, open_en
     diff = await client.diff(run.id, fork.id)
     assert (diff.states_known, diff.state, diff.right_path) == (False, (), ("a", "b", "c"))
     assert diff.to_dict()["common"] == 3
+
+
+async def test_a_fork_whose_answer_was_lost_is_made_once(
+    url: str, open_engine: OpenEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that tries again finds its own commit there, and by then another worker has gone on with the run."""
+    seen: list[str] = []
+
+    class Audit(Observer):
+        async def on_event(self, event: RunEvent) -> None:
+            seen.append(event.type)
+
+    client = await open_engine(url, workers=False, observers=[Audit()])
+    worker = await open_engine(url)
+    run = await client.start(counted([]), {"n": 0})
+    await run.result()
+    commit = client._store.commit
+
+    async def answer_lost(commits: Sequence[Commit]) -> Sequence[Committed | Conflict]:
+        assert await commit(commits) is not None
+        await worker.wait(commits[0].run)
+        return await commit(commits)
+
+    monkeypatch.setattr(client._store, "commit", answer_lost)
+    fork = await client.fork(run.id)
+    assert await client.count() == 2
+    assert (await fork.result())["n"] == 3
+    await client.close()
+    assert "run.forked" in seen

@@ -518,3 +518,11 @@ async def test_a_deferred_node_is_run_though_all_others_have_ended_the_run(engin
 def test_whether_a_node_is_deferred_is_yes_or_no() -> None:
     with pytest.raises(DefinitionError, match="defer"):
         StateGraph("defers").add_node("work", lambda _: None, defer="yes")  # type: ignore[arg-type]
+
+
+async def test_a_graph_that_is_given_and_grows_has_its_new_nodes_in_the_next_run(engine: Engine) -> None:
+    graph = StateGraph("grows").add_node("a", lambda _: {"a": 1})
+    graph.add_edge(START, "a").add_edge("a", END)
+    assert await engine.execute(graph, {}) == {"a": 1}
+    graph.add_node("b", lambda _: {"b": 2}).add_edge(START, "b").add_edge("b", END)
+    assert await engine.execute(graph, {}) == {"a": 1, "b": 2}

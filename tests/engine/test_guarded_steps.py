@@ -23,8 +23,8 @@ from holdfast import (
 )
 from holdfast.model import facts
 from holdfast.registry import Registry
-from holdfast.resilience import Bulkhead, Hedge, Policy, RateLimit
-from tests.graphs import until
+from holdfast.resilience import Bulkhead, Hedge, Policy, RateLimit, RetryBudget
+from tests.graphs import sequence, until
 
 Open = Callable[..., Awaitable[Engine]]
 
@@ -347,3 +347,82 @@ def test_what_cannot_guard_a_node_is_refused(options: dict[str, Any], message: s
     fn = options.pop("fn", Service())
     with pytest.raises(DefinitionError, match=f"node 'ask': {message}"):
         one_node(fn, **options)
+
+
+async def test_engines_of_one_store_share_a_retry_budget(open_engine: Open, url: str) -> None:
+    """B-R5 across processes: all tries more than one, of whatever engine, come out of one purse."""
+    budget = RetryBudget("shared", ratio=0, reserve=3)
+    calls: list[int] = []
+
+    def node(state: State) -> None:
+        calls.append(1)
+        raise OSError("down")
+
+    graph = sequence("budget", node=(node, {"retry": RetryPolicy(attempts=9, backoff=0, budget=budget)}))
+    engines = [await open_engine(url) for _ in range(2)]
+    runs = await asyncio.gather(*(engine.start(graph) for engine in engines * 3))
+    for run in runs:
+        assert (await run.wait()).status == "failed"
+    assert len(calls) == 6 + 3
+    first = await engines[0].start(graph)
+    await first.wait()
+    assert len(calls) == 10, "it is used up, also for what is started later"
+
+
+async def test_first_tries_fill_a_budget_in_all_engines(open_engine: Open, url: str) -> None:
+    budget = RetryBudget("filled", ratio=1, reserve=1)
+    calls: list[str] = []
+
+    def node(state: State) -> None:
+        calls.append(state["name"])
+        if state.get("fails"):
+            raise OSError("down")
+
+    policy = RetryPolicy(attempts=2, backoff=0, budget=budget)
+    graph = sequence("budget", node=(node, {"retry": policy}))
+    first, second = await open_engine(url), await open_engine(url)
+    await (await first.start(graph, {"name": "a", "fails": True})).wait()
+    assert calls == ["a", "a"]
+    for _ in range(3):
+        await (await first.start(graph, {"name": "good"})).wait()
+    await first.close()  # tells what it counted
+    await (await second.start(graph, {"name": "b", "fails": True})).wait()
+    assert calls.count("b") == 2
+
+
+async def test_a_step_that_asks_its_budget_can_be_cancelled(open_engine: Open, memory_url: str) -> None:
+    """Also while the store does not answer."""
+    asked, answers = asyncio.Event(), asyncio.Event()
+    engine = await open_engine(memory_url)
+    limit = engine.store.limit
+
+    async def slow(name: str) -> Any:
+        if name.startswith("budget:"):
+            asked.set()
+            await answers.wait()
+        return await limit(name)
+
+    engine.store.limit = slow  # type: ignore[method-assign]
+
+    def node(state: State) -> None:
+        raise OSError("down")
+
+    policy = RetryPolicy(attempts=2, backoff=0, budget=RetryBudget("slow"))
+    run = await engine.start(sequence("budget", node=(node, {"retry": policy})))
+    await asked.wait()
+    await run.cancel()
+    assert (await run.wait(timeout=30)).status == "cancelled"
+    answers.set()
+
+
+async def test_a_budget_that_is_used_up_leads_to_the_fallback(engine: Engine) -> None:
+    calls: list[int] = []
+
+    def node(state: State) -> None:
+        calls.append(1)
+        raise OSError("down")
+
+    policy = RetryPolicy(attempts=9, backoff=0, budget=RetryBudget("none", reserve=0, ratio=0))
+    graph = sequence("budget", node=(node, {"retry": policy, "fallback": {"stood": "in"}}))
+    assert await engine.execute(graph) == {"stood": "in"}
+    assert len(calls) == 1

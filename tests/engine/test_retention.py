@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from holdfast import END, START, DefinitionError, Engine, RunConflict, State, StateGraph, interrupt
+from holdfast.registry import Registry
 from holdfast.resilience import Retention
 from holdfast.store.open import open_store
 from holdfast.testing.store_cases import NOON, SetClock
@@ -17,14 +19,14 @@ from holdfast.testing.store_cases import NOON, SetClock
 Open = Callable[..., Awaitable[Engine]]
 
 
-def graph(name: str = "g") -> StateGraph:
+def graph(name: str = "g", retention: Retention | None = None) -> StateGraph:
     def node(state: State) -> None:
         if state.get("wait"):
             interrupt("go")
         if state.get("fail"):
             raise ValueError("no")
 
-    made = StateGraph(name)
+    made = StateGraph(name, retention=retention)
     made.add_node("node", node)
     made.add_edge(START, "node")
     made.add_edge("node", END)
@@ -44,9 +46,9 @@ class Kept:
         store = open_store(self._url, self.clock)
         self.engine = await self._open(self._url, store=store, retention=retention)
 
-    async def run(self, id_: str, **params: Any) -> None:
+    async def run(self, id_: str, made: StateGraph | None = None, /, **params: Any) -> None:
         self.clock.forward(1)
-        run = await self.engine.start(graph(), params, id=id_)
+        run = await self.engine.start(made or graph(), params, id=id_)
         if "wait" not in params:
             await run.wait()
 
@@ -93,6 +95,66 @@ async def test_so_many_of_the_newest_are_kept_however_old(kept: Kept) -> None:
     assert await kept.round() == ["c3", "c4", "f0"]
     kept.clock.forward(10**9)
     assert await kept.round() == ["c3", "c4"]
+
+
+async def test_a_workflow_may_say_how_long_its_own_runs_are_kept(kept: Kept) -> None:
+    await kept.open(Retention(age=1000))
+    longer, fewer = graph("longer", Retention(age=5000)), graph("fewer", Retention(completed=1))
+    for number in range(2):
+        await kept.run(f"g{number}")
+        await kept.run(f"l{number}", longer)
+        await kept.run(f"f{number}", fewer)
+    assert await kept.round() == ["f1", "g0", "g1", "l0", "l1"]
+    kept.clock.forward(1001)
+    assert await kept.round() == ["f1", "l0", "l1"]
+    kept.clock.forward(4000)
+    assert await kept.round() == ["f1"]
+
+
+async def test_runs_of_a_workflow_that_another_worker_lists_are_left_to_that_one(
+    open_engine: Open, url: str
+) -> None:
+    first = Kept(open_engine, url)
+    await first.open(Retention(age=10**6))
+    await first.run("theirs", graph("theirs", Retention(age=10**7)))
+    other = Kept(open_engine, url)
+    other.clock = first.clock
+    other.engine = await open_engine(
+        url, store=open_store(url, first.clock), retention=Retention(age=10), registry=Registry()
+    )
+    first.clock.forward(1000)
+    assert await other.round() == ["theirs"]
+
+
+async def test_counts_hold_for_each_of_many_workflows_that_nobody_knows_any_more(
+    open_engine: Open, file_url: str
+) -> None:
+    first = Kept(open_engine, file_url)
+    await first.open()
+    for name in ("a", "b", "c"):
+        for number in range(2):
+            await first.run(f"{name}{number}", graph(name))
+    await first.engine.close()
+    first.clock.forward(10 * 86_400)
+    later = Kept(open_engine, file_url)
+    later.clock = first.clock
+    store = open_store(file_url, first.clock)
+    later.engine = await open_engine(
+        file_url, store=store, retention=Retention(completed=1), registry=Registry()
+    )
+    assert await later.round() == ["a1", "b1", "c1"]
+
+
+async def test_a_dead_letter_does_not_go_silently(kept: Kept, caplog: pytest.LogCaptureFixture) -> None:
+    """B-D5."""
+    await kept.open(Retention(age=1000))
+    await kept.run("done")
+    await kept.run("failed", fail=True)
+    kept.clock.forward(2000)
+    with caplog.at_level(logging.INFO, "holdfast"):
+        await kept.round()
+    told = [(r.run_id, r.subject) for r in caplog.records if getattr(r, "event", "") == "letter.deleted"]  # type: ignore[attr-defined]
+    assert told == [("failed", "g")]
 
 
 async def test_nothing_goes_when_nothing_is_said(kept: Kept) -> None:

@@ -25,9 +25,12 @@ from holdfast import (
     RetryPolicy,
     Run,
     Runtime,
+    Saga,
+    SagaOrchestrator,
     Send,
     State,
     StateGraph,
+    StateMachine,
     StreamingObserver,
     chain_node,
     conditional_node,
@@ -71,6 +74,7 @@ from holdfast.errors import (
     StoreUnavailable,
     WorkflowNotFound,
 )
+from holdfast.machines import Outcome, action
 from holdfast.predicates import and_, key_equals, key_exists, not_
 
 # State graphs -----------------------------------------------------------------------------------------------
@@ -250,6 +254,44 @@ async def audited(engine: Engine, run: Run) -> Mapping[str, Any] | None:
     await engine.delete(again.id)
     outcome: Any = await engine.execute(review, {"document": "memo.pdf"})
     return {"outcome": outcome, "total": page.total, "count": await engine.count(workflow="review")}
+
+
+# Sagas ------------------------------------------------------------------------------------------------------
+
+
+def refund(output: dict[str, Any], reason: str, idempotency_key: str) -> None: ...
+
+
+async def ship(results: dict[str, Any]) -> None: ...
+
+
+async def sagas() -> dict[str, Any]:
+    small = StateGraph("small")
+    saga: Saga = Saga("shop", "savepoint", on_compensation_failure="stop", queue="orders", timeout=60)
+    saga.add_step("charge", forward=lambda: {"payment": 7}, compensate=refund, retry=RetryPolicy(attempts=3))
+    saga.savepoint(attempts=2).add_step("pack", forward=small, compensate="unpack", foreach="lines")
+    saga.add_step("ship", forward=ship, kind="pivot", parallel=None)
+    result: dict[str, Any] = saga.execute({"lines": [1]})
+    drawn: str = saga.to_mermaid() + saga.to_ascii()
+    return {**result, "drawn": drawn, **await SagaOrchestrator("trip").execute([object()])}
+
+
+async def machines(engine: Engine) -> tuple[str | tuple[str, ...], bool]:
+    door = StateMachine("door", initial="closed", context={"opened": 0}, queue="doors")
+    door.add_state("open", entry=lambda: None).add_transition("closed", "open", "push", guard=bool)
+    door.add_transition(
+        "open", "closed", "pull", action=action(print, retry=RetryPolicy(attempts=2)), after=30
+    )
+    table: StateMachine = StateMachine.from_dict({"states": {"A": {}}}, name="table")
+    pushed: bool = door.trigger("push", {"by": "me"})
+    last: tuple[str, str, str] = door.history[-1]
+    where: str | tuple[str, ...] = table.state
+    print(
+        pushed, last, where, door.can_trigger("pull"), door.available_events, door.next_state("open", "pull")
+    )
+    run: Run = await engine.start(door, id="door-7")
+    outcome: Outcome = await run.send("push", {"by": "me"}, id="mail-7", timeout=5)
+    return outcome.state, outcome.changed
 
 
 def blocking() -> Any:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -354,7 +357,7 @@ def in_threads(work: list[Any]) -> None:
 
 
 async def test_loops_of_one_process_share_their_breakers() -> None:
-    breaker = CircuitBreaker("loops", threshold=1)
+    breaker = CircuitBreaker(f"loops {uuid4()}", threshold=1)  # the process knows those of earlier tests
     assert local_gates() is local_gates()
     await opened(breaker)
     with pytest.raises(CircuitOpen):  # by now it is told
@@ -365,6 +368,24 @@ async def test_loops_of_one_process_share_their_breakers() -> None:
 
     with pytest.raises(CircuitOpen):
         await asyncio.to_thread(elsewhere)
+
+
+def test_a_breaker_counts_over_loops_that_live_for_one_call_and_keeps_none_of_them() -> None:
+    breaker = CircuitBreaker(f"short loops {uuid4()}", threshold=3)
+    loops: list[weakref.ref[Any]] = []
+
+    async def ask() -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        await breaker.execute(Service(failures=1))
+
+    for _ in range(3):
+        with pytest.raises(OSError, match="down"):
+            asyncio.run(ask())
+    with pytest.raises(CircuitOpen):
+        asyncio.run(ask())
+    asyncio.run(asyncio.sleep(0))
+    gc.collect()
+    assert sum(loop() is not None for loop in loops) <= 1
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,11 @@ _BEGINNINGS: Final = {
 }
 """What is said of a run that had ended before it was asked for."""
 
-Begin = Callable[[Engine, set[RunId]], Awaitable[tuple[Run, bool]]]
-"""Starts or resumes the run; tells with it whether it had a history before. The set is of those to drive here."""
+Begin = Callable[[Engine, set[RunId]], Awaitable[tuple[Run, int | None]]]
+"""Starts or resumes the run; tells with it where its history ended before, None for a new run.
+
+The set is of those to drive here.
+"""
 
 
 class Drive:
@@ -74,13 +77,15 @@ class Drive:
 
     async def _driven(self) -> int:
         engine = await self._engine.open()
-        run, has_history = await self._begin(engine, self._only)
+        run, before = await self._begin(engine, self._only)
         self._run, self._view = run, RunView(run.id, run.workflow)
         if not self._out.json:
-            begins = _BEGINNINGS.get(run.status, "goes on") if has_history else ""
-            self._out.say("run ", (run.id, "bold"), f"  {begins}" if begins else "")
+            self._out.say("run ", (run.id, "bold"), _beginning(run, before))
         with screen_for(self._out, self._view) as screen:
-            await (follow if has_history else watch)(engine, run, screen)
+            if before is None:
+                await watch(engine, run, screen)
+            else:
+                await follow(engine, run, screen, before)
         await run.refresh()
         if run.status is RunStatus.PAUSED:
             return self._paused(run)
@@ -177,6 +182,14 @@ class Drive:
             self._out.failure(RunNotEnded(message, fix=command))
         else:
             self._out.say((f"{message}, go on with: {command}" if command else message, "yellow"))
+
+
+def _beginning(run: Run, before: int | None) -> str:
+    """Return how a run with a history begins; one that is further than before went on, even if it has ended since."""
+    if before is None:
+        return ""
+    words = _BEGINNINGS.get(run.status) if run.position == before else None
+    return f"  {words or 'goes on'}"
 
 
 def quiet_logging() -> None:

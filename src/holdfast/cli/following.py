@@ -24,25 +24,27 @@ PAGE: Final = 500
 
 
 async def recorded(
-    engine: Engine, run: Run, after: int = 0, types: Collection[str] | None = None
+    engine: Engine, run: Run, after: int = 0, types: Collection[str] | None = None, until: int | None = None
 ) -> AsyncIterator[RunEvent]:
-    """Yield the events that are there, and do not wait for more."""
-    position, end = after, run.position
+    """Yield the events that are there, up to a position if one is given, and do not wait for more."""
+    position, end = after, run.position if until is None else until
     read = reader(await engine.store.blobs(run.id))
     while position < end:
         rows = await engine.store.journal(run.id, after=position, limit=PAGE)
         if not rows:
             return
         for event in events_of(rows, position, types, read):
+            if event.position > end:
+                return
             yield event
         position = rows[-1].position + rows[-1].count - 1
 
 
-async def follow(engine: Engine, run: Run, screen: Screen) -> None:
-    """Show the run from where it is until it ends or is paused."""
-    async for event in recorded(engine, run):
+async def follow(engine: Engine, run: Run, screen: Screen, before: int) -> None:
+    """Show the run until it ends or is paused; what there is up to position `before` is told as old."""
+    async for event in recorded(engine, run, until=before):
         screen.absorb(event, old=True)
-    await watch(engine, run, screen, run.position)
+    await watch(engine, run, screen, before)
 
 
 async def watch(engine: Engine, run: Run, screen: Screen, after: int = 0) -> None:

@@ -25,7 +25,11 @@ _BY_TYPE: Final[dict[str, Callable[[dict[str, Any]], Line]]] = {
     "run.failed": lambda d: (MARKS["failed"], ["run failed  ", *_why(d)]),
     "run.cancelled": lambda d: (MARKS["cancelled"], ["run cancelled", *_because(d)]),
     "run.paused": lambda d: (MARKS["paused"], ["run paused", *_because(d)]),
-    "run.resumed": lambda _: (MARKS["running"], ["run resumed"]),
+    "run.resumed": lambda d: (
+        (MARKS["retrying"], [f"run is tried again {_when(d)}", *_cause(d)])
+        if "next_at" in d
+        else (MARKS["running"], ["run resumed"])
+    ),
     "run.forked": lambda d: (NEWS, [f"forked from {d['source']} at {d['at']}"]),
     "stage.scheduled": lambda d: (MARKS["scheduled"], [f"{_label(d)} scheduled"]),
     "stage.progress": lambda d: (

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from holdfast import registry as registries
 from holdfast.cli.failures import ModuleNotThere, UsageError
+from holdfast.core.nesting import is_workflow
 from holdfast.core.program import Workflow
 from holdfast.engine import Engine
 from holdfast.errors import DefinitionError, HoldfastError, WorkflowNotFound
@@ -112,9 +113,9 @@ class App:
     # --- what the module holds
 
     def _register(self) -> None:
-        """Register the graphs that stand in the module and are not registered yet, under their names."""
+        """Register the workflows that were built in the module and are not registered yet, under their names."""
         for attribute, thing in vars(self.module).items():
-            if isinstance(thing, StateGraph):
+            if _is_built(thing):
                 name = thing.name or attribute
                 if self.registry.find(name) is None:
                     self.registry.add(as_workflow(thing, name))
@@ -125,7 +126,7 @@ class App:
         thing: Any = self.module
         for part in name.split("."):
             thing = getattr(thing, part, None)
-        if isinstance(thing, StateGraph):
+        if _is_built(thing):
             return self.registry.get(thing.name or name)
         thing = getattr(thing, "workflow", thing)
         if callable(thing) or hasattr(thing, "open"):
@@ -134,7 +135,7 @@ class App:
         if thing is not None:
             raise DefinitionError(
                 f"{self.module_name}:{name} is no workflow: {thing!r:.80}",
-                fix="Name a registered workflow, a StateGraph, or a workflow factory.",
+                fix="Name a registered workflow, a StateGraph, a DAGWorkflow, or a workflow factory.",
             )
         close = difflib.get_close_matches(name, self._own, 1)
         raise WorkflowNotFound(
@@ -144,6 +145,11 @@ class App:
 
     def _listed(self) -> str:
         return ", ".join(self._own) or "none; decorate a factory with @workflow_factory"
+
+
+def _is_built(thing: Any) -> bool:
+    """Tell whether a builder made it: a graph, or what is a workflow by itself."""
+    return isinstance(thing, StateGraph) or (is_workflow(thing) and hasattr(thing, "renamed"))
 
 
 def _engine_in(module: ModuleType, name: str) -> Engine | None:

@@ -8,7 +8,8 @@ import textwrap
 from typing import Final, NoReturn
 
 from holdfast.cli.failures import UsageError
-from holdfast.cli.table import COMMANDS, Add, Command
+from holdfast.cli.remedies import Add
+from holdfast.cli.table import COMMANDS, Command
 
 EXITS: Final = "0 done, 1 the run failed, 2 wrong use, 3 not found, 4 store unreachable, 130 interrupted"
 

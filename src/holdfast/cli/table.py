@@ -6,10 +6,10 @@ Nothing here imports a command: `holdfast --help` must be quick.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-Add = Callable[..., Any]
-"""`add_argument` of a parser."""
+from holdfast.cli import remedies
+from holdfast.cli.remedies import Add
 
 
 class Command(NamedTuple):
@@ -132,6 +132,24 @@ def _fork(add: Add) -> None:
     _app(add, "only for --set")
 
 
+def _rerun(add: Add) -> None:
+    _of_run(add)
+    add("task", metavar="TASK", help="the first task to run anew")
+    add("--item", metavar="N", type=int, help="only this item of a map, counted from 0, and what comes after")
+    _app(add, "the workflow of the run")
+
+
+def _clear(add: Add) -> None:
+    _rerun(add)
+    add("--alone", action="store_true", help="leave what comes after the task as it is")
+
+
+def _gantt(add: Add) -> None:
+    _of_run(add)
+    add("--width", metavar="N", type=int, default=60, help="columns of the bars (60)")
+    _app(add, "tell the critical path of a DAG, too")
+
+
 def _diff(add: Add) -> None:
     _of_run(add)
     add("other", metavar="OTHER", help="the other run")
@@ -175,23 +193,6 @@ def _graph(add: Add) -> None:
 
 def _delete(add: Add) -> None:
     add("run", metavar="RUN", help="the run's whole id")
-
-
-def _letters(add: Add) -> None:
-    actions = ("list", "show", "redrive", "discard")
-    add(
-        "action",
-        nargs="?",
-        choices=actions,
-        default="list",
-        help="what to do: list, show, redrive or discard",
-    )
-    add("run", nargs="*", metavar="RUN", help="the runs' whole ids")
-    add("--all", action="store_true", help="redrive all that match and are there now; Ctrl-C stops")
-    add("--rate", type=int, default=10, metavar="N", help="redrive at most so many in a second (10)")
-    add("--workflow", metavar="NAME", help="only those of this workflow")
-    add("--code", metavar="CODE", help="only those that failed with this code, such as step_failed or poison")
-    add("--limit", type=int, default=100, metavar="N", help="list at most so many (100)")
 
 
 def _workflows(add: Add) -> None:
@@ -308,15 +309,38 @@ COMMANDS: Final[dict[str, Sequence[Command]]] = {
             "What had finished by then is not run again; the run that is forked stays as it is.",
         ),
         Command(
+            "rerun RUN TASK --app MODULE",
+            "travel:rerun",
+            "start a run that keeps what was before a task",
+            _rerun,
+            ["rerun etl-7 clean --app shop.etl", "rerun etl-7 resize --item 3 --app shop.etl"],
+            "The task and all that comes after it are run anew; the run itself stays as it is.",
+        ),
+        Command(
+            "clear RUN TASK --app MODULE",
+            "travel:clear",
+            "resume a run with a task run anew",
+            _clear,
+            ["clear etl-7 clean --app shop.etl", "clear etl-7 clean --alone --app shop.etl"],
+            "For a failed, cancelled or paused run. All else that finished stays.",
+        ),
+        Command(
             "dead-letters [ACTION] [RUN]...",
             "letters:letters",
             "runs that failed for good: list, show, redrive, discard",
-            _letters,
+            remedies.letters,
             [
                 "dead-letters",
                 "dead-letters show order-7",
                 "dead-letters redrive --all --code step_timed_out --rate 5",
             ],
+        ),
+        Command(
+            "breakers [ACTION] [NAME]...",
+            "breakers:breakers",
+            "circuit breakers: list, open, disable, close",
+            remedies.breakers,
+            ["breakers", "breakers open payments", "breakers close payments"],
         ),
         Command(
             "delete RUN",
@@ -395,6 +419,14 @@ COMMANDS: Final[dict[str, Sequence[Command]]] = {
                 "profiles scans --save gentle --stages @gentle.json --app shop.flows",
                 "profiles scans --delete gentle",
             ],
+        ),
+        Command(
+            "gantt RUN",
+            "drawing:gantt",
+            "when each of its stages ran",
+            _gantt,
+            ["gantt etl-7", "gantt etl-7 --app shop.etl"],
+            "With --app, of a DAG also its critical path, and where more parallelism would save time.",
         ),
         Command(
             "graph MODULE:WORKFLOW",

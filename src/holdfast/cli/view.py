@@ -209,8 +209,9 @@ class RunView:
             group = self.group_of(each)
             if group is not None:
                 stage = group.stages[each["iteration"]]
-                stage.attempt, stage.since, stage.duration = each["attempt"], at, None
-                group.change(stage, StepStatus.RUNNING, at)
+                stage.attempt, stage.since, stage.duration = each["attempt"], data.get("next_at", at), None
+                status = StepStatus.RETRYING if "next_at" in data else StepStatus.RUNNING
+                group.change(stage, status, at)
 
     def settle(self, status: RunStatus, waiting_on: tuple[str, ...]) -> None:
         """Take over what the run's row tells."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
-from holdfast.core.ledger import Ledger, admit
+from holdfast.core.ledger import Ledger, admit, is_shielded
 from holdfast.core.program import Program, Progress
 from holdfast.errors import DefinitionError
 from holdfast.model import commands, facts
@@ -52,30 +52,17 @@ def wanted(program: Program[P], progress: P, now: Instant) -> Sequence[commands.
     if ledger.ended is not None:
         return ()
     if ledger.cancelling is not None:
-        passing = [c for c in program.decide(progress) if _earned(c, ledger) or _shielded(c)]
-        return passing or ledger.stopping()
+        return ledger.passing(program.decide(progress)) or ledger.stopping()
     if ledger.paused is not None:
-        return [c for c in program.decide(progress) if _shielded(c)]
+        return [*ledger.sheltered(), *(c for c in program.decide(progress) if is_shielded(c))]
     if ledger.begins > now:
         return ()
     if ledger.asking:
-        return [*ledger.wanted(), *program.decide(progress)]
+        return [*ledger.wanted(ledger.asking), *program.decide(progress)]
     return program.decide(progress)
 
 
-def _earned(command: commands.Command, ledger: Ledger) -> bool:
-    if isinstance(command, commands.CompleteRun):
-        return not ledger.asked
-    return isinstance(command, commands.FailRun) and (
-        not ledger.asked or any(step.failed for step in ledger.unresolved.values())
-    )
-
-
-def _shielded(command: commands.Command) -> bool:
-    return isinstance(command, commands.ScheduleStep) and command.shielded
-
-
-def record(command: Any, now: Instant) -> facts.Fact:
+def record(command: Any, now: Instant) -> facts.Fact:  # noqa: C901 - one case for each command
     """Return the fact that a command becomes."""
     match command:
         case commands.ScheduleStep():
@@ -87,10 +74,12 @@ def record(command: Any, now: Instant) -> facts.Fact:
                 iteration=command.iteration,
                 due=command.due,
                 parent=command.parent,
+                shielded=command.shielded,
                 data=command.data,
             )
         case commands.RecordDecision():
-            return facts.DecisionMade(at=now, source=command.source, edges=command.edges)
+            source, edges, key, data = command.source, command.edges, command.key, command.data
+            return facts.DecisionMade(at=now, source=source, edges=edges, key=key, data=data)
         case commands.CancelStep():
             return facts.StepCancelRequested(at=now, step=command.step)
         case commands.CompleteRun():
@@ -101,6 +90,8 @@ def record(command: Any, now: Instant) -> facts.Fact:
             return facts.RunCancelled(at=now, reason=command.reason)
         case commands.PauseRun():
             return facts.RunPaused(at=now, reason=command.reason, error=command.error)
+        case commands.ResumeRun(error=error, due=due, reopened=steps, key=key):
+            return facts.RunResumed(at=now, key=key, due=due, reopened=steps, error=error)
         case commands.PublishEvent():
             return facts.EventPublished(at=now, type=command.type, stream=command.stream, data=command.data)
         case commands.ContinueRun():

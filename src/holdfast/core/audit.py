@@ -57,9 +57,12 @@ class _Audit:
             case facts.StepScheduled() if kind_of(fact.step) == "stage":
                 self._schedule(position, fact, worker)
             case facts.RunResumed():
+                for step, how in fact.settled:
+                    if step in self.current:
+                        _settle(self.current[step], fact.at, how)
                 for step, attempt in fact.reopened:
                     if step in self.current:
-                        self.current[step].tries.append(_Try(attempt, fact.at, worker))
+                        self.current[step].tries.append(_Try(attempt, max(fact.at, fact.due), worker))
             case facts.RunForked():
                 for stage in self.current.values():
                     _begin_anew(stage, fact.at, worker)
@@ -84,6 +87,13 @@ class _Audit:
             return
         self.current[fact.step] = _Stage(fact.step, fact.name, fact.iteration, position, fact.data, [first])
         self.stages.append(self.current[fact.step])
+
+
+def _settle(stage: _Stage, at: Instant, how: str) -> None:
+    """A person's word stands for what the stage did not come to."""
+    status = StepStatus.COMPLETED if how == "done" else StepStatus.SKIPPED
+    stage.tries[-1].reason = f"{how} by a person at {moment(at):%Y-%m-%d %H:%M:%S} UTC"
+    stage.tries[-1].status = status
 
 
 def _begin_anew(stage: _Stage, at: Instant, worker: WorkerId) -> None:
@@ -200,11 +210,11 @@ def decisions(rows: Iterable[Row]) -> list[Decision]:
 
 def _edges(position: int, fact: facts.DecisionMade) -> Iterable[Decision]:
     common: dict[str, Any] = {"from_node": fact.source, "at": moment(fact.at), "position": position}
-    if not fact.edges:
+    if not fact.edges and fact.data is facts.NOTHING:
         yield Decision(to_node=None, result=False, count=0, **common)
     for edge in fact.edges:
         yield Decision(
-            to_node=edge.target,
+            to_node=edge.target or None,
             name=edge.name,
             result=edge.result,
             reason=edge.reason,

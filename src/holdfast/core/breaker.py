@@ -2,6 +2,7 @@
 
 Closed, calls go through and their results are counted. Open, none goes through until `reset_timeout` is over.
 Half-open, some go through as probes; when all of them end well it is closed, when one fails it is open again.
+A person may force it open, or disable it: then all calls go through and none is counted, until it is told otherwise.
 Each change of state begins a new epoch, and the result of a call that was let through in an earlier one counts no more.
 (The three states are Nygard's, "Release It!", 2007; permits and windows as in resilience4j.)
 """
@@ -9,16 +10,18 @@ Each change of state begins a new epoch, and the result of a call that was let t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Final, Literal
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal
 
 import msgspec
 
 from holdfast.core.guarding import Guard
 from holdfast.model.checks import COUNT, LABEL, LIMIT, Kind, is_number, setting, whole
-from holdfast.model.ids import Instant, microseconds
+from holdfast.model.ids import Instant, microseconds, moment
 
-State = Literal["closed", "open", "half_open"]
+State = Literal["closed", "open", "half_open", "forced_open", "disabled"]
+Forced = Literal["forced_open", "disabled", "closed"]
+"""How a person may have it; closed, it goes on by itself."""
 Result = Literal["passed", "failed", "unknown"]
 """What became of a call; unknown is one that was cancelled, or that raised what the breaker does not count."""
 
@@ -105,7 +108,8 @@ class BreakerRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """A breaker as it is kept. `changed` is when it came into its state, `probes` until when each probe may take.
 
     `failures` counts those in a row; `calls` are the latest ones of a window of calls, "0" for each that failed;
-    `buckets` the parts of a window of time: (number of the part, passed, failed).
+    `buckets` the parts of a window of time: (number of the part, passed, failed). `until` is when an open one lapses,
+    `opened` how often it opened.
     """
 
     state: State = "closed"
@@ -116,6 +120,49 @@ class BreakerRow(msgspec.Struct, frozen=True, omit_defaults=True):
     buckets: tuple[tuple[int, int, int], ...] = ()
     probes: tuple[Instant, ...] = ()
     passed: int = 0
+    until: Instant = 0
+    opened: int = 0
+
+    @property
+    def is_passable(self) -> bool:
+        """Tell whether calls go through without a change of the row."""
+        return self.state in ("closed", "disabled")
+
+
+class BreakerInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A breaker as its row tells: its state, since when, and how often it opened by itself.
+
+    `failures` are those in a row, or in its window. An open one lets a probe through from `retry_at` on.
+    """
+
+    name: str
+    state: State
+    since: datetime | None = None
+    failures: int = 0
+    opened: int = 0
+    retry_at: datetime | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the breaker as JSON knows it."""
+        fields: dict[str, Any] = msgspec.to_builtins(self)
+        return fields
+
+
+def info_of(name: str, row: BreakerRow) -> BreakerInfo:
+    """Return what a row says of the breaker of that name."""
+    return BreakerInfo(
+        name=name,
+        state=row.state,
+        since=moment(row.changed) if row.changed else None,
+        failures=row.failures or row.calls.count("0") or sum(bad for _, _, bad in row.buckets),
+        opened=row.opened,
+        retry_at=moment(row.until) if row.until else None,
+    )
+
+
+def force(row: BreakerRow, state: Forced, now: Instant) -> BreakerRow:
+    """Return the row after a person said how the breaker stands from now on; unchanged when it stands so. Pure."""
+    return row if row.state == state else _next(row, state, now)
 
 
 class Ticket(msgspec.Struct, frozen=True):
@@ -132,18 +179,20 @@ def admit(settings: CircuitBreaker, row: BreakerRow, now: Instant) -> tuple[Brea
     from the start.
     """
     match row.state:
-        case "closed":
+        case "closed" | "disabled":
             return row, Ticket(row.epoch)
+        case "forced_open":
+            return row, settings.reset
         case "open":
             if now < row.changed:
-                row = msgspec.structs.replace(row, changed=now)
+                row = msgspec.structs.replace(row, changed=now, until=now + settings.reset)
             left = row.changed + settings.reset - now
             if left > 0:
                 return row, left
-            row = BreakerRow("half_open", row.epoch + 1, now)
+            row = _next(row, "half_open", now)
         case "half_open":
             if any(not 0 < until - now <= settings.patience for until in row.probes):
-                row = BreakerRow("half_open", row.epoch + 1, now)  # a probe hangs, or its worker died
+                row = _next(row, "half_open", now)  # a probe hangs, or its worker died
     if len(row.probes) + row.passed >= settings.half_open:
         return row, min(row.probes, default=now + settings.patience) - now
     until = now + settings.patience
@@ -160,29 +209,33 @@ def report(
         if result == "unknown":
             return row
         row = _counted(settings, row, result == "passed", now)
-        return _opened(row, now) if _is_too_much(settings, row) else row
-    if row.state == "open" or ticket.probe not in row.probes:
+        return _opened(settings, row, now) if _is_too_much(settings, row) else row
+    if row.state != "half_open" or ticket.probe not in row.probes:
         return row
     if result == "failed":
-        return _opened(row, now)
+        return _opened(settings, row, now)
     left = list(row.probes)
     left.remove(ticket.probe)
     if result == "unknown":
         return msgspec.structs.replace(row, probes=tuple(left))
     if row.passed + 1 >= settings.half_open:
-        return BreakerRow("closed", row.epoch + 1, now)
+        return _next(row, "closed", now)
     return msgspec.structs.replace(row, probes=tuple(left), passed=row.passed + 1)
 
 
 def says_nothing(settings: CircuitBreaker, row: BreakerRow, ticket: Ticket, result: Result) -> bool:
     """Tell whether a result need not be kept, whatever else is: it changes nothing in a row such as this one."""
     if ticket.epoch != row.epoch or row.state != "closed":
-        return ticket.epoch != row.epoch
+        return ticket.epoch != row.epoch or row.is_passable
     return result == "unknown" or (settings.window is None and result == "passed" and not row.failures)
 
 
-def _opened(row: BreakerRow, now: Instant) -> BreakerRow:
-    return BreakerRow("open", row.epoch + 1, now)
+def _next(row: BreakerRow, state: State, now: Instant) -> BreakerRow:
+    return BreakerRow(state, row.epoch + 1, now, opened=row.opened)
+
+
+def _opened(settings: CircuitBreaker, row: BreakerRow, now: Instant) -> BreakerRow:
+    return BreakerRow("open", row.epoch + 1, now, until=now + settings.reset, opened=row.opened + 1)
 
 
 def _counted(settings: CircuitBreaker, row: BreakerRow, passed: bool, now: Instant) -> BreakerRow:  # noqa: FBT001

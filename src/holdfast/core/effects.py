@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from holdfast.core.children import asked_of_children, child_id, told_parent
 from holdfast.core.ledger import Ledger, OpenStep
-from holdfast.core.waits import lapse
+from holdfast.core.waits import lapse, ring
 from holdfast.model import facts
 from holdfast.model.commit import AnyEffect, Deliver, Dequeue, Enqueue, Withdraw
 from holdfast.model.ids import SECOND, Instant, RunId, WorkerId, moment
@@ -20,6 +20,9 @@ SHORT_WAIT: Final = SECOND
 
 MOST_NAMED: Final = 10
 """So many children that a run waits for are named."""
+
+_TIMER: Final = "timer:"
+"""How the ids of timers begin."""
 
 _DEADLINE: Final = "due:deadline"
 _START: Final = "due:start"
@@ -49,8 +52,8 @@ def derive(
     for fact in recorded:
         if type(fact) in _WITH_ROWS:
             effects += _rows_of(fact, ledger, holding, blobs)
-        elif type(fact) is facts.StepScheduled and fact.due and fact.kind == "signal":
-            effects.append(lapse(fact))
+        elif type(fact) is facts.StepScheduled and fact.kind in _CLOCKS:
+            effects += _CLOCKS[fact.kind](fact)
     if ledger.ended is None or not recorded:
         if release is not None:
             effects.append(Dequeue(release))
@@ -61,6 +64,12 @@ def derive(
             effects.append(_job(holding))
     return tuple(effects)
 
+
+_CLOCKS: Final[Mapping[str, Callable[[facts.StepScheduled], Sequence[Deliver]]]] = {
+    "signal": lambda wait: (lapse(wait),) if wait.due else (),
+    "timer": lambda timer: (ring(timer),),
+}
+"""Rows of steps that end by themselves at an instant, by kind."""
 
 _WITH_ROWS: Final = frozenset(
     {
@@ -88,6 +97,8 @@ def _rows_of(
             return (Dequeue(), Withdraw("due:*"), *told_parent(fact, ledger, blobs))
         case facts.RunResumed():
             return (*_resumed(fact, ledger), *asked_of_children(fact, ledger, holding.run))
+        case facts.StepCancelRequested() if fact.step.startswith(_TIMER):
+            return (Withdraw(f"due:{fact.step}"),)
         case facts.StepCancelRequested() | facts.RunPaused():
             return asked_of_children(fact, ledger, holding.run)
         case _:
@@ -163,6 +174,7 @@ def waiting_on(ledger: Ledger, secrets: Sequence[str] = (), run: RunId = "") -> 
     waits += [f"run {child_id(run, step.step)}" for step in children[:MOST_NAMED]]
     if len(children) > MOST_NAMED:
         waits.append(f"{len(children) - MOST_NAMED} more runs")
+    waits += [f"event {name}" for name in ledger.hears]
     return (*waits, *(f"secret {name}" for name in secrets))
 
 

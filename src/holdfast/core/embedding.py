@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
 
 from holdfast.core.program import Workflow
@@ -20,12 +20,26 @@ class Embedded(Protocol):
         """Go on with a failed run to its end and return the result."""
 
 
+Here = Callable[[Workflow, Mapping[str, Any]], Awaitable[Any]]
+"""Runs a workflow in memory on the loop of its caller, and gives its result."""
+
 _finders: Final[list[Callable[[], Embedded]]] = []
 
 
-def install(find: Callable[[], Embedded]) -> None:
-    """Have `find` give the engine when it is first needed."""
+_here: Final[list[Here]] = []
+
+
+def install(find: Callable[[], Embedded], here: Here) -> None:
+    """Have `find` give the engine when it is first needed, and `here` run what is awaited."""
     _finders[:] = [find]
+    _here[:] = [here]
+
+
+def run_here(workflow: Workflow, params: Mapping[str, Any]) -> Awaitable[Any]:
+    """Run a workflow in memory on the running loop; gives its result, raises what a run's result raises."""
+    if not _here:
+        raise HoldfastError("no engine is installed", fix="Import holdfast.")
+    return _here[0](workflow, params)
 
 
 def embedded() -> Embedded:

@@ -180,7 +180,10 @@ def _edge(edge: facts.EdgeTried) -> dict[str, Any]:
 
 def _reopened(fact: facts.RunResumed) -> dict[str, Any]:
     stages = [(split_step(step), attempt) for step, attempt in fact.reopened if kind_of(step) == "stage"]
-    return {"stages": [{"name": n, "iteration": i, "attempt": attempt} for (n, i), attempt in stages]}
+    reopened = [{"name": n, "iteration": i, "attempt": attempt} for (n, i), attempt in stages]
+    if fact.error is None:
+        return {"stages": reopened}
+    return {"stages": reopened, "error": error_data(fact.error), "next_at": moment(fact.due or fact.at)}
 
 
 def _failed(fact: facts.RunFailed) -> dict[str, Any]:
@@ -240,7 +243,8 @@ CHUNK_TYPES: Final = (CHUNK, CHUNK_RESET)
 def _rule(fact: Any) -> _Rule | None:
     kind = type(fact)
     if kind in _RUN:
-        return _RUN[kind]
+        settles = kind is facts.DecisionMade and not fact.edges and fact.data is not facts.NOTHING
+        return None if settles else _RUN[kind]
     if kind is facts.StepProgressed and fact.percent is None:
         return None
     if kind in _STAGE:  # which names each fact of a step that readers hear of

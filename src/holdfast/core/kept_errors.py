@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from holdfast.core.ledger import OpenStep
+from holdfast.core.retries import class_name
 from holdfast.errors import HoldfastError
 from holdfast.model import facts
 
@@ -20,13 +21,11 @@ def error_info(error: BaseException, step: OpenStep, scrub: Callable[[str], str]
         message = str(error)
     except Exception:  # noqa: BLE001 - a broken __str__ must not hide the error
         message = "(its text could not be made)"
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     text = "".join(traceback.format_exception(error, limit=-30))
     return facts.ErrorInfo(
         code=error.code if isinstance(error, HoldfastError) else "step_failed",
         message=facts.readable(scrub(message))[:MESSAGE_LIMIT],
-        type=facts.readable(scrub(name))[:MESSAGE_LIMIT],
+        type=facts.readable(scrub(class_name(type(error))))[:MESSAGE_LIMIT],
         traceback=facts.readable(scrub(text))[-TRACEBACK_LIMIT:],
         step=step.step,
         name=step.name,

@@ -37,6 +37,8 @@ class OpenStep(msgspec.Struct, gc=False, omit_defaults=True):
     cancelling: bool = False
     failed: bool = False
     parent: StepId = ""
+    shielded: bool = False
+    """Neither a pause nor a cancel of the run stops it."""
     data: msgspec.Raw = facts.NOTHING
     error: facts.ErrorInfo | None = None
     heartbeat: msgspec.Raw = facts.NOTHING
@@ -49,7 +51,7 @@ class OpenStep(msgspec.Struct, gc=False, omit_defaults=True):
     born: int = 1
     """Of a child run: the attempt that begins it; 0 while that is still to come."""
     kept: bool = False
-    """It is a child run that was asked to end, and a resume of its parent took that back."""
+    """It was asked to end, and before it had, a resume of its run took that back."""
 
     @property
     def runs(self) -> bool:
@@ -70,7 +72,8 @@ class Ledger(msgspec.Struct, gc=False):
     `profile` is what the run's profile said when it began, `hash` the definition that it goes on with.
     `waits` counts the waits for each signal, `asking` are the suspended steps whose waits are not yet scheduled,
     `answered` those that may run again. A child run knows its `parent`, the `parent_step` that it is, how many
-    ancestors it has, and which `part` of its workflow it is, if not all.
+    ancestors it has, and which `part` of its workflow it is, if not all. `hears` is what the pattern listens to, for
+    people.
     """
 
     position: int = 0
@@ -96,11 +99,13 @@ class Ledger(msgspec.Struct, gc=False):
     depth: int = 0
     part: tuple[str, ...] = ()
     origins: tuple[msgspec.Raw, ...] = ()
+    hears: tuple[str, ...] = ()
 
     def absorb(self, fact: facts.Fact) -> None:
         """Fold one fact in. O(1), but for a resume, which costs the steps it reopens."""
         self.position += 1
-        self.now = max(self.now, fact.at)
+        if fact.at > self.now:  # noqa: PLR1730 - twice as fast as max(), and every fact passes here
+            self.now = fact.at
         fold = _FOLDS.get(type(fact))
         if fold is not None:
             fold(self, fact)
@@ -121,16 +126,37 @@ class Ledger(msgspec.Struct, gc=False):
         if request is None:
             return ()
         if self.open:
-            return [commands.CancelStep(s.step) for s in self.open.values() if not s.cancelling]
+            return [
+                commands.CancelStep(s.step) for s in self.open.values() if not (s.cancelling or s.shielded)
+            ]
         if request.code:
             return (commands.FailRun(facts.ErrorInfo(code=request.code, message=request.reason)),)
         return (commands.CancelRun(request.reason),)
 
-    def wanted(self) -> list[commands.Command]:
+    def earned(self, command: commands.Command) -> bool:
+        """Tell whether a run that was asked to end has come to this end without being asked; a saga says how it did."""
+        if isinstance(command, commands.CompleteRun):
+            return not self.asked
+        return isinstance(command, commands.FailRun) and (
+            not self.asked
+            or command.error.compensated is not None
+            or any(step.failed for step in self.unresolved.values())
+        )
+
+    def passing(self, commanded: Sequence[commands.Command]) -> list[commands.Command]:
+        """Return the commands that a cancel of the run lets pass."""
+        passing = [command for command in commanded if self.earned(command) or is_shielded(command)]
+        return [*self.sheltered(), *passing]
+
+    def sheltered(self) -> list[commands.Command]:
+        """Return the waits of suspended steps that neither a pause nor a cancel stops."""
+        return self.wanted([ask for ask in self.asking if self._shields(ask.step)])
+
+    def wanted(self, asking: Sequence[facts.StepSuspended]) -> list[commands.Command]:
         """Return the waits that suspended steps ask for, whatever the pattern."""
         counts = dict(self.waits)
         wanted: list[commands.Command] = []
-        for ask in self.asking:
+        for ask in asking:
             number = counts[ask.name] = counts.get(ask.name, 0) + 1
             wait = step_id(f"signal:{ask.name}", number)
             wanted.append(
@@ -142,9 +168,14 @@ class Ledger(msgspec.Struct, gc=False):
                     due=ask.due,
                     parent=ask.step,
                     data=ask.data,
+                    shielded=self._shields(ask.step),
                 )
             )
         return wanted
+
+    def _shields(self, step: StepId) -> bool:
+        opened = self.open.get(step)
+        return opened is not None and opened.shielded
 
     def _end(self, step: StepId) -> OpenStep | None:
         if self.answered:
@@ -161,6 +192,11 @@ class Ledger(msgspec.Struct, gc=False):
         else:
             step.answers = {**(step.answers or {}), name: data}
         self.answered.append(wait)
+
+
+def is_shielded(command: commands.Command) -> bool:
+    """Tell whether a command is for a step that neither a pause nor a cancel stops."""
+    return isinstance(command, commands.ScheduleStep | commands.RecordDecision) and command.shielded
 
 
 def _started(ledger: Ledger, fact: facts.RunStarted) -> None:
@@ -190,6 +226,7 @@ def _scheduled(ledger: Ledger, fact: facts.StepScheduled) -> None:
         since=fact.at,
         begun=fact.at,
         parent=fact.parent,
+        shielded=fact.shielded,
         data=fact.data,
     )
 
@@ -293,14 +330,18 @@ def _resumed(ledger: Ledger, fact: facts.RunResumed) -> None:
     _remember(ledger, fact.key)
     ledger.paused = ledger.cancelling = ledger.fault = ledger.ended = None
     ledger.asked = False
+    if fact.due > fact.at and not fact.reopened:
+        ledger.begins = fact.due
+    for settled, _ in fact.settled:
+        ledger.unresolved.pop(settled, None)
     for opened in ledger.open.values():
-        if opened.kind == "run" and opened.cancelling:
+        if opened.kind != "signal" and opened.cancelling:
             opened.cancelling, opened.kept = False, True
     for name, attempt in fact.reopened:
         step = ledger.unresolved.pop(name, None)
         if step is not None:
             step.attempt, step.failures, step.due, step.since = attempt, 0, fact.due, fact.at
-            step.begun = fact.at
+            step.begun = max(fact.at, fact.due)
             step.cancelling = step.suspended = step.failed = False
             step.born = step.born or attempt
             ledger.open[name] = step
@@ -357,6 +398,7 @@ _FOLDS: Final[dict[type[facts.Fact], Callable[[Ledger, Any], None]]] = {
 
 
 _GOING_ON: Final = (facts.StepRetried, facts.StepSuspended)
+_STOPPED: Final = (facts.StepCancelled, facts.StepFailed)
 
 
 def admit(ledger: Ledger, fact: facts.Fact, now: Instant) -> facts.Fact | None:
@@ -372,10 +414,19 @@ def admit(ledger: Ledger, fact: facts.Fact, now: Instant) -> facts.Fact | None:
         return None
     if not fact.at:
         msgspec.structs.force_setattr(fact, "at", now)
-    if type(fact) is facts.StepCancelled and ledger.open[fact.step].kept:
-        return facts.StepRetried(
-            at=fact.at, step=fact.step, attempt=fact.attempt + 1, reason="resumed", started=fact.started
-        )
+    if isinstance(fact, _STOPPED) and (step := ledger.open[fact.step]).kept:
+        error = fact.error if isinstance(fact, facts.StepFailed) else None
+        if (
+            error is None or step.kind == "call"
+        ):  # a child was told of the resume, and fails for reasons of its own
+            return facts.StepRetried(
+                at=fact.at,
+                step=fact.step,
+                attempt=fact.attempt + 1,
+                reason="resumed",
+                started=fact.started,
+                error=error,
+            )
     if isinstance(fact, _GOING_ON) and (step := ledger.open[fact.step]).cancelling:
         return facts.StepCancelled(at=fact.at, step=step.step, attempt=step.attempt, started=fact.started)
     return fact
@@ -407,7 +458,9 @@ def _admit_resume(ledger: Ledger, fact: facts.RunResumed, now: Instant) -> facts
         return None
     if isinstance(ledger.ended, facts.RunCompleted) or (fact.unpauses and ledger.ended):
         return None
-    reopened = tuple((s.step, s.attempt + 1) for s in ledger.unresolved.values())
-    return facts.RunResumed(
-        at=now, key=fact.key, reopened=reopened, due=fact.due, deadline=fact.deadline, unpauses=fact.unpauses
-    )
+    anew = {name for name, item in fact.cleared if item < 0}
+    settled = tuple(one for one in fact.settled if one[0] in ledger.unresolved)
+    spared = {step for step, _ in settled}
+    again = (s for s in ledger.unresolved.values() if s.name not in anew and s.step not in spared)
+    reopened = tuple((s.step, s.attempt + 1) for s in again)
+    return msgspec.structs.replace(fact, at=now, reopened=reopened, settled=settled)

@@ -86,8 +86,8 @@ def letter_of(row: RunRow) -> DeadLetter:
 
 
 def redrives_of(journal: Sequence[facts.Fact]) -> int:
-    """Return how often a run was taken up again."""
-    return sum(isinstance(fact, facts.RunResumed) for fact in journal)
+    """Return how often somebody took a run up again."""
+    return sum(isinstance(fact, facts.RunResumed) and fact.error is None for fact in journal)
 
 
 def history_of(journal: Sequence[tuple[facts.Fact, WorkerId]]) -> tuple[Failure, ...]:

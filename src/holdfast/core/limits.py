@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from holdfast.core.guarding import Guard
+from holdfast.core.retries import RetryBudget
 from holdfast.errors import DefinitionError
 from holdfast.model.checks import COUNT, DURATION, LABEL, LIMIT, setting
 from holdfast.model.ids import SECOND, Instant, WorkerId, microseconds
@@ -141,6 +142,29 @@ def line_up(limit: RateLimit, row: RateRow, now: Instant, lease: int) -> tuple[R
     if not now <= due <= now + MOST_AHEAD:
         due = min(earliest, now + MOST_AHEAD)
     return msgspec.structs.replace(row, line=due + -(-limit.spacing // _NANO)), due - now
+
+
+class BudgetRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A retry budget as it is kept: the tries more than one that its dependency can stand; None as long as unused."""
+
+    tokens: float | None = None
+
+
+def spend(budget: RetryBudget, row: BudgetRow, firsts: int) -> tuple[BudgetRow, bool]:
+    """Return the row after so many first tries and one more that is asked for, and whether that may be made. Pure."""
+    tokens = _filled(budget, row, firsts)
+    return (BudgetRow(tokens - 1), True) if tokens >= 1 else (BudgetRow(tokens), False)
+
+
+def earn(budget: RetryBudget, row: BudgetRow, firsts: int) -> BudgetRow:
+    """Return the row after so many first tries; one that is full stays as it is. Pure."""
+    tokens = _filled(budget, row, firsts)
+    return row if tokens == _filled(budget, row, 0) else BudgetRow(tokens)
+
+
+def _filled(budget: RetryBudget, row: BudgetRow, firsts: int) -> float:
+    before = float(budget.reserve) if row.tokens is None else row.tokens
+    return min(before + budget.ratio * firsts, max(1.0, float(budget.reserve)))
 
 
 class Places(msgspec.Struct, frozen=True, array_like=True):

@@ -107,6 +107,8 @@ class LoggingObserver(Observer):
 
     def _change(self, event: RunEvent) -> dict[str, Any]:
         before, after = _CHANGES[event.type]
+        if "next_at" in event.envelope:
+            before = RunStatus.RUNNING  # it goes on by itself
         before = self._stopped.pop(event.run_id, before)
         if after in _STOPPED:
             self._stopped[event.run_id] = after

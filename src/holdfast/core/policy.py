@@ -116,6 +116,8 @@ def policy_of(
     options: Mapping[str, Any],
 ) -> Policy:
     """Return the policy of a step that was given these. Raises DefinitionError for what is unknown or given twice."""
+    if not options and retry is None and timeout is None:  # the usual case: graphs may be built for each run
+        return UNGUARDED
     unknown = options.keys() - PolicyOptions.__annotations__.keys()
     if unknown:
         raise DefinitionError(
@@ -124,7 +126,7 @@ def policy_of(
         )
     parts = {name: value for name, value in options.items() if name != "policy" and value is not None}
     parts |= {name: value for name, value in (("retry", retry), ("timeout", timeout)) if value is not None}
-    policy = setting(where, "policy", options.get("policy"), _one(Policy)) or _NOTHING
+    policy = setting(where, "policy", options.get("policy"), _one(Policy)) or UNGUARDED
     for name in parts:
         if getattr(policy, name) not in (None, NO_FALLBACK):
             raise DefinitionError(
@@ -140,7 +142,8 @@ def policy_of(
     return policy
 
 
-_NOTHING: Final = Policy()
+UNGUARDED: Final = Policy()
+"""The policy of what was given none: one for all, so that it is told by identity."""
 
 
 def guarded_by(guard: Guard) -> Policy:

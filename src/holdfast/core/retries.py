@@ -70,8 +70,8 @@ _DECORRELATION: Final = 3
 class RetryBudget:
     """How many tries more than one a dependency can stand: a share `ratio` of the first ones, and `reserve` at first.
 
-    All policies with a budget of one name share it in their process. A try beyond it is not made, so that layers which
-    each try again do not multiply (the retry budget of Finagle).
+    All policies with a budget of one name share it: in an engine's store for all its processes, else in this process. A
+    try beyond it is not made, so that layers which each try again do not multiply (the retry budget of Finagle).
     """
 
     name: str
@@ -132,13 +132,55 @@ def wait_before_retry(
 
     `draw` is a random number from 0 to 1, `last` the wait before this try, `begun` when the first one began. Pure.
     """
-    if policy is None or failures >= policy.attempts:
+    if policy is None or not isinstance(error, policy.retry_on) or isinstance(error, policy.give_up_on):
         return None
-    if not isinstance(error, policy.retry_on) or isinstance(error, policy.give_up_on):
+    asked = retry_after(error, now)
+    return _wait(policy, failures, draw, asked, last=last, now=now, begun=begun)
+
+
+def wait_before_next(
+    policy: RetryPolicy,
+    failures: int,
+    error: str,
+    draw: float,
+    *,
+    last: int = 0,
+    now: Instant = 0,
+    begun: Instant = 0,
+) -> int | None:
+    """Return what `wait_before_retry` does after an error of which only the name of its class is known. Pure."""
+    if not _is_one_of(error, policy.retry_on) or _is_one_of(error, policy.give_up_on):
+        return None
+    return _wait(policy, failures, draw, 0.0, last=last, now=now, begun=begun)
+
+
+def _is_one_of(name: str, classes: tuple[type[BaseException], ...]) -> bool:
+    """Tell whether a class of that name is one of these, or derived from one, as far as this process knows."""
+    seen, left = set(classes), list(classes)
+    if Exception in seen or BaseException in seen:
+        return True
+    while left:
+        kind = left.pop()
+        if class_name(kind) == name:
+            return True
+        left += (derived for derived in kind.__subclasses__() if derived not in seen)
+        seen.update(left)
+    return False
+
+
+def class_name(kind: type) -> str:
+    """Return the name that an error's class is kept by."""
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _wait(
+    policy: RetryPolicy, failures: int, draw: float, asked: float, *, last: int, now: Instant, begun: Instant
+) -> int | None:
+    if failures >= policy.attempts:
         return None
     most = min(seconds(policy.max_backoff), MOST_SECONDS)
     drawn = min(most, _drawn(policy, min(most, _grown(policy, failures, most)), draw, last / SECOND))
-    wait = microseconds(max(drawn, min(most, retry_after(error, now))))
+    wait = microseconds(max(drawn, min(most, asked)))
     if policy.max_elapsed is not None and now + wait - begun > microseconds(policy.max_elapsed):
         return None
     return wait

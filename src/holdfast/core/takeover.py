@@ -58,9 +58,12 @@ def parked(reason: str, code: str = "parked", at: Instant = 0) -> facts.RunPause
 
 
 def tell_definition(recorded: Sequence[facts.Fact], ledger: Ledger, definition: str) -> None:
-    """Have the first step tell the definition, which whoever started the run did not know. Nobody has seen the fact."""
+    """Have the first step or choice tell the definition, which whoever started the run did not know.
+
+    Nobody has seen the fact.
+    """
     for fact in recorded:
-        if type(fact) is facts.StepScheduled:
+        if type(fact) in (facts.StepScheduled, facts.DecisionMade):
             msgspec.structs.force_setattr(fact, "hash", definition)
             ledger.hash = definition
             return

@@ -26,3 +26,9 @@ def lapse(wait: facts.StepScheduled) -> Deliver:
     )
     over = facts.StepFailed(step=wait.step, attempt=1, error=error)
     return Deliver(key=f"due:{wait.step}", due=wait.due, fact=facts.Journal.encode_one(over))
+
+
+def ring(timer: facts.StepScheduled) -> Deliver:
+    """Return the inbox row that ends a timer when its time has come."""
+    over = facts.StepCompleted(step=timer.step, attempt=1)
+    return Deliver(key=f"due:{timer.step}", due=timer.due, fact=facts.Journal.encode_one(over))

@@ -32,10 +32,16 @@ class CancelStep(Command, frozen=True):
 
 
 class RecordDecision(Command, frozen=True):
-    """Keep a choice with every edge that was tried."""
+    """Keep a choice with every edge that was tried, the signal that it answers, and what it came to.
+
+    A `shielded` one passes a pause and a cancel.
+    """
 
     source: str
     edges: tuple[EdgeTried, ...]
+    key: str = ""
+    data: msgspec.Raw = NOTHING
+    shielded: bool = False
 
 
 class PublishEvent(Command, frozen=True):
@@ -57,6 +63,15 @@ class PauseRun(Command, frozen=True):
 
     reason: str
     error: ErrorInfo | None = None
+
+
+class ResumeRun(Command, frozen=True):
+    """Take the failures of the `reopened` steps back instead of failing with `error`; they are tried again at `due`."""
+
+    error: ErrorInfo
+    due: Instant
+    reopened: tuple[tuple[StepId, int], ...]
+    key: str
 
 
 class CompleteRun(Command, frozen=True):

@@ -21,7 +21,10 @@ FORMAT: Final = 1
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """An error as it is kept: a stable code, the type's name, the message, what to do, and the traceback's text."""
+    """An error as it is kept: a stable code, the type's name, the message, what to do, and the traceback's text.
+
+    Of a saga that went back also the steps that were `compensated`, in that order, and what went wrong with others.
+    """
 
     code: str
     message: str
@@ -31,6 +34,8 @@ class ErrorInfo(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     name: str = ""
     attempt: int = 0
     fix: str = ""
+    compensated: tuple[str, ...] | None = None
+    failed_compensations: tuple[ErrorInfo, ...] = ()
 
 
 def readable(text: str) -> str:
@@ -91,6 +96,7 @@ class StepScheduled(Fact, frozen=True):
     iteration: int = 1
     due: Instant = 0
     parent: StepId = ""
+    shielded: bool = False
     hash: str = ""
     data: msgspec.Raw = NOTHING
 
@@ -180,12 +186,15 @@ class SignalReceived(Fact, frozen=True):
 class DecisionMade(Fact, frozen=True):
     """A choice: from where, and every edge that was tried with its outcome.
 
-    `hash` is set when the choice is to go on with that definition, which is not the one from before.
+    `hash` is set when it is to go on with that definition, `key` with the signal that it answers, `data` with what it
+    came to, where that follows from the user's code.
     """
 
     source: str
     edges: tuple[EdgeTried, ...] = ()
     hash: str = ""
+    key: str = ""
+    data: msgspec.Raw = NOTHING
 
 
 class EventPublished(Fact, frozen=True):
@@ -216,6 +225,9 @@ class RunResumed(Fact, frozen=True):
     """The run goes on. `reopened` are the steps whose failure or cancel is taken back, with their next attempt.
 
     A parent says from when (`due`) until when (`deadline`), or that it only takes a pause back (`unpauses`).
+    With `error` the run goes on by itself, at `due`, after that failure.
+    `cleared` are steps by name that begin anew whatever they came to, each with the number of one item or -1 for all.
+    `settled` are compensations that a person has "done" or "skipped", each with which of both; none is tried again.
     """
 
     key: str = ""
@@ -223,6 +235,9 @@ class RunResumed(Fact, frozen=True):
     deadline: Instant = 0
     unpauses: bool = False
     reopened: tuple[tuple[StepId, int], ...] = ()
+    error: ErrorInfo | None = None
+    cleared: tuple[tuple[str, int], ...] = ()
+    settled: tuple[tuple[StepId, str], ...] = ()
 
 
 class RunForked(Fact, frozen=True):

@@ -73,6 +73,20 @@ def step_id(name: str, iteration: int) -> StepId:
     return f"{name}#{iteration}"
 
 
+COMPENSATION: Final = "compensate:"
+"""How the name of a step begins that takes back what another step did; the rest is the other one's name."""
+
+
+def compensation_of(step: StepId) -> StepId:
+    """Return the id of the step that would take back what `step` did."""
+    return COMPENSATION + step
+
+
+def is_compensation(step: StepId) -> bool:
+    """Tell whether a step takes back what another one did."""
+    return step.startswith(COMPENSATION)
+
+
 def split_step(step: StepId) -> tuple[str, int]:
     """Return (name, iteration) of a step id; the inverse of `step_id`, whatever the name holds."""
     name, _, iteration = step.rpartition("#")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -62,6 +63,19 @@ class Progress(msgspec.Struct, frozen=True):
     step: str = ""
     index: int = 0
     total: int = 0
+
+
+class EndingRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A run as its last step sees it: what it was started as. What it came to is the hook's other argument."""
+
+    id: RunId
+    workflow: str
+    version: str
+    queue: str
+    priority: int
+    tags: tuple[str, ...]
+    params: dict[str, Any]
+    created_at: datetime
 
 
 class RunRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -90,7 +90,8 @@ def encode_map(values: Mapping[str, object], where: str = "") -> dict[str, Raw]:
     encoded = {}
     for key, value in values.items():
         try:
-            encoded[_checked_key(key)] = Raw(_encoded(value))
+            plain = type(key) is str and key.isascii()  # the usual case, and every step passes here
+            encoded[key if plain else _checked_key(key)] = Raw(_encoded(value))
         except _Unstorable as unstorable:
             unstorable.trail.append((key_step(key), values))
             raise unstorable.rejection(where) from None
@@ -115,7 +116,7 @@ def unpack(raw: Raw | bytes) -> dict[str, Raw]:
 def _encoded(value: object) -> bytes:
     """Return the JSON of a value: in one sweep when it is plain, else by way of a tagged copy."""
     try:
-        if _is_plain(value, 0):
+        if type(value) in _ATOMS or _is_plain(value, 0):
             raw = _to_json(value)
             # Keys that begin with `$` would be read as tags. One byte is found much faster than the pair.
             if b"$" not in raw or b'"$' not in raw:

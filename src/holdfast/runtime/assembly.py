@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -29,12 +30,14 @@ from holdfast.runtime.committer import Committer
 from holdfast.runtime.driver import Driver
 from holdfast.runtime.executor import Executor
 from holdfast.runtime.feed import Feed
+from holdfast.runtime.forgetting import Forgetting
 from holdfast.runtime.guards.calls import local_gates, share, unshare
 from holdfast.runtime.guards.gates import Gates
 from holdfast.runtime.held import Held
 from holdfast.runtime.host import Host
 from holdfast.runtime.listed import Listed
 from holdfast.runtime.observing import Observers
+from holdfast.runtime.opening import opened
 from holdfast.runtime.pulse import Pulse
 from holdfast.runtime.retention import Retaining
 from holdfast.runtime.secrets import SecretMemory
@@ -100,7 +103,9 @@ class Assembly:
             self.feed, store, worker_id, services, workflows, host.threads("holdfast-checkpoint")
         )
         self._attached = Attached(self.observers, store, workflows)
-        self.retaining = Retaining(store, self.gates, retention, self._expire) if drives else None
+        self.forgetting = Forgetting(store, self.checkpoints, workflows, services)
+        delete = self.forgetting.delete
+        self.retaining = Retaining(store, self.gates, retention, workflows, delete) if drives else None
         self._pulse = Pulse(store, self._beat)
         self._loop = asyncio.get_running_loop()
         self._listing: asyncio.Task[None] | None = None
@@ -138,12 +143,6 @@ class Assembly:
     async def settle(self, timeout: float) -> None:
         """Wait until checkpoint stores and the workflows' observers have what is committed, at most for `timeout`."""
         await asyncio.gather(self.checkpoints.settle(timeout), self._attached.settle(timeout))
-
-    async def _expire(self, row: RunRow) -> None:
-        """Delete a run that was kept long enough; one with a descendant that goes on is kept."""
-        answer = await self._store.delete(row.id)
-        if answer.outcome == "delivered":
-            await self.checkpoints.delete(self._workflows().get(row.workflow), row.id)
 
     def _beat(self) -> None:
         self.feed.nudge()
@@ -211,7 +210,7 @@ class Assembly:
             return await self._enqueue(run_id, started)
         with worker.holdings.slot():
             run = self._held(
-                run_id, started, workflow.open(self._services, params, blobs := Blobs()), blobs, known
+                run_id, started, opened(workflow, self._services, params, blobs := Blobs()), blobs, known
             )
             commit = self._driver.open(run, started, held=True)
             if not await self._open_run(run, commit):
@@ -256,23 +255,27 @@ class Assembly:
             answer = await self._committer.write_first(commit)
         except asyncio.CancelledError:
             # Who asked is gone, the commit is on its way, and a run belongs to the engine.
-            self._later(self._open_late(run, commit))
+            self._later(partial(self._open_late, run, commit))
             raise
         except StoreUnavailable:
-            self._later(self._committer.settle(run.id))  # if it was written, the worker gives the run back
+            self._later(
+                partial(self._committer.settle, run.id)
+            )  # if it was written, the worker gives the run back
             raise
-        return self._opened(run, commit, answer)
+        return await self._opened(run, commit, answer)
 
-    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+    def _later(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         task = self._loop.create_task(_quietly(work))
         self._late.add(task)
         task.add_done_callback(self._late.discard)
 
     async def _open_late(self, run: Held, commit: Commit) -> None:
-        self._opened(run, commit, await self._committer.write_first(commit))
+        await self._opened(run, commit, await self._committer.write_first(commit))
 
-    def _opened(self, run: Held, commit: Commit, answer: Committed | Conflict) -> bool:
+    async def _opened(self, run: Held, commit: Commit, answer: Committed | Conflict) -> bool:
         if isinstance(answer, Conflict):
+            if await self._committer.settled(commit):
+                return True  # it was written, and others have gone on with the run since
             self._committer.answered(commit)
             return False
         self._driver.opened(run, commit)
@@ -306,10 +309,10 @@ class Assembly:
         return None
 
 
-async def _quietly(work: Coroutine[Any, Any, None]) -> None:
+async def _quietly(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Do what nobody waits for any more: a store that fails has told it to who asked."""
     with contextlib.suppress(StoreError):
-        await work
+        await work()
 
 
 class _Progress:

@@ -55,13 +55,15 @@ class Attached:
         self._named = {name: reader for name, reader in named.items() if reader is not None}
         self._tidy()
 
-    @contextlib.contextmanager
-    def starting(self, workflow: Workflow, run: RunId) -> Iterator[Callable[[], None]]:
+    def starting(
+        self, workflow: Workflow, run: RunId
+    ) -> contextlib.AbstractContextManager[Callable[[], None]]:
         """Have the workflow's observer see what is committed within; what is given, when called, has it see the run."""
         reader = self._reader(workflow)
-        if reader is None:
-            yield _nothing
-            return
+        return _UNSEEN if reader is None else self._seeing(reader, run)
+
+    @contextlib.contextmanager
+    def _seeing(self, reader: Reader, run: RunId) -> Iterator[Callable[[], None]]:
         self._starting[reader] += 1
         try:
             yield lambda: _remember(self._started, run, reader)
@@ -146,6 +148,9 @@ def _key(given: ObserverLike) -> str | int:
 
 def _nothing() -> None:
     """Do nothing."""
+
+
+_UNSEEN: Final = contextlib.nullcontext(_nothing)
 
 
 def _remember(known: OrderedDict[RunId, T], run: RunId, what: T) -> None:

@@ -11,9 +11,9 @@ import asyncio
 import concurrent.futures
 import inspect
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -29,7 +29,7 @@ from holdfast.model.secrets import Secrets
 from holdfast.runtime import ends
 from holdfast.runtime.asking import Asking
 from holdfast.runtime.calling import post, tell
-from holdfast.runtime.guards.attempts import fall_back, hedge, left_of, refuse_when_hedged, wait_after
+from holdfast.runtime.guards.attempts import hedge, left_of, refuse_when_hedged, settle, stand_in_for
 from holdfast.runtime.reports import Reports, Silence
 from holdfast.store.rows import Chunk
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from holdfast.runtime.clock import Clock
     from holdfast.runtime.executor import Executor
     from holdfast.runtime.guards.gates import Gates, Passage
+    from holdfast.runtime.threads import Threads
 
 logger: Final = logging.getLogger("holdfast")
 
@@ -152,9 +153,14 @@ class Attempt:
         return self._started
 
     @property
-    def started(self) -> bool:
-        """Tell whether the attempt left the queue."""
-        return self._started > 0
+    def cancelling(self) -> bool:
+        """Tell whether the attempt was asked to end."""
+        return self._cancelling
+
+    @property
+    def threads(self) -> Threads:
+        """Where plain functions of its engine run."""
+        return self._executor.threads
 
     @property
     def ended(self) -> bool:
@@ -269,33 +275,24 @@ class Attempt:
         if self._cancelling and isinstance(error, asyncio.CancelledError):
             self._end(ends.cancelled(self))
             return
-        self._fail(error, error_info(error, self.step, self.scrub))
-
-    def _fail(self, error: BaseException, info: facts.ErrorInfo) -> None:
-        wait = None if self._cancelling else wait_after(self, error)
-        if wait is None:
-            policy = self.work.policy
-            falls = policy is not None and policy.falls_back and isinstance(error, Exception)
-            if falls and not self._cancelling:
-                self._fall_back(cast("Exception", error), info)
-            else:
-                self.fail(info)
-            return
-        self._end(ends.retried(self, wait, "failed", info))
+        settle(self, error, error_info(error, self.step, self.scrub))
 
     def fail(self, info: facts.ErrorInfo) -> None:
         """End the attempt, and with it the step, for good."""
         if not self._ended:
             self._end(ends.failed(self, info))
 
-    def _fall_back(self, error: Exception, info: facts.ErrorInfo) -> None:
-        """Have something stand in for the result; what the attempt itself still does counts no more."""
+    def retry(self, wait: int, info: facts.ErrorInfo) -> None:
+        """End the attempt; another one follows after `wait` microseconds."""
+        if not self._ended:
+            self._end(ends.retried(self, wait, "failed", info))
+
+    def leave_to(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have something else end it; what the attempt itself still does counts no more."""
         self._fallen = True
         self._clear()
         self._leave_guards(known=True)
-        self._task = self._executor.task(
-            fall_back(self, error, info, self._executor.threads), name=self.step.step
-        )
+        self._task = self._executor.task(work, name=self.step.step)
 
     def refuse(self, error: Exception, wait: int | None) -> None:
         """End an attempt that never began: it is tried again after `wait` microseconds, and no try is lost.
@@ -310,9 +307,9 @@ class Attempt:
             self.error = error
             info = error_info(error, self.step, self.scrub)
             if wait is None:
-                self._fail(error, info)
+                settle(self, error, info)
             else:
-                self._fall_back(error, info)
+                stand_in_for(self, error, info)
             return
         reason = error.code if isinstance(error, HoldfastError) else "refused"
         self._end(ends.retried(self, max(1, wait), reason, None))
@@ -336,7 +333,7 @@ class Attempt:
         error = TimeoutError(f"attempt {self.step.attempt} {what}")
         self.error = error
         self._stop()
-        self._fail(error, ends.overdue(self, code, error))
+        settle(self, error, ends.overdue(self, code, error))
 
     def cancel(self, grace: float) -> None:
         """Ask the attempt to end as cancelled; after `grace` seconds it is abandoned."""
@@ -345,7 +342,7 @@ class Attempt:
         self._cancelling = True
         self._stop()
         self._clear()
-        if not self.started:
+        if not self._started:
             self._end(ends.cancelled(self))
             return
         self._timer = self._executor.loop.call_later(grace, self._abandon)

@@ -27,6 +27,7 @@ from holdfast.model.state import State
 from holdfast.model.values import decode
 from holdfast.runtime.calling import call, is_own
 from holdfast.runtime.feed import Cursor, Entry, Feed, patiently
+from holdfast.runtime.opening import opened
 from holdfast.runtime.threads import Threads
 from holdfast.store.port import Store
 
@@ -144,6 +145,11 @@ class Checkpoints:
             elif target is not None:
                 await self.ask(_name(settings, target), run, target.delete, run)
 
+    @property
+    def feeds(self) -> bool:
+        """Tell whether any store is fed."""
+        return bool(self._followers)
+
     def lag(self) -> dict[str, int]:
         """Return by follower how many commits it has not finished with."""
         return {follower.name: follower.lag for follower in self._followers.values()}
@@ -203,7 +209,7 @@ class _Fold:
         self.position = 0
         self.blobs = Blobs()
         self._rounds = Rounds()
-        self._program = workflow.open(services, dict(decode(started.data)), self.blobs)
+        self._program = opened(workflow, services, dict(decode(started.data)), self.blobs)
         self._progress = self._program.start()
 
     def absorb(self, fact: facts.Fact) -> Checkpoint | None:

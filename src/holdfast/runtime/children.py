@@ -137,17 +137,19 @@ class Children:
     # --- ending
 
     async def arrived(self, run: Held, rows: Iterable[InboxRow]) -> list[facts.Fact]:
-        """Return what others sent: ends of children as those of their steps, and after a resume what had ended well."""
+        """Return what others sent: ends of children as those of their steps, and after a resume what had ended well.
+
+        Of several ends of one child the last counts: it was resumed by itself after the others.
+        """
         arrivals: list[facts.Fact] = []
-        for row in rows:
-            if not row.fact:
-                continue
-            fact: facts.Fact = facts.Journal.decode_one(row.fact)
-            if isinstance(fact, facts.STEP_ENDS):
-                step = run.ledger.open.get(fact.step)
-                if step is not None and step.kind == "run":
-                    fact = self._end(run, step, fact)
-            arrivals.append(fact)
+        sent = [facts.Journal.decode_one(row.fact) for row in rows if row.fact]
+        last = {fact.step: fact for fact in sent if isinstance(fact, facts.STEP_ENDS)}
+        for fact in sent:
+            step = run.ledger.open.get(fact.step) if isinstance(fact, facts.STEP_ENDS) else None
+            if step is None or step.kind != "run":
+                arrivals.append(fact)
+            elif last[step.step] is fact:
+                arrivals.append(self._end(run, step, fact))
             if isinstance(fact, facts.RunResumed) and not fact.unpauses:
                 arrivals += await self._completed(run)
         return arrivals

@@ -237,6 +237,11 @@ class Committer:
                 self._tell_others(commit)
                 return
 
+    async def settled(self, first: Commit) -> bool:
+        """Tell whether a run's first commit that met a conflict was written all the same, and is shown."""
+        await self.settle(first.run)
+        return first.id in self._shown
+
     async def _is_written(self, commit: Commit) -> bool:
         rows = await self.patiently(commit.run, partial(self._store.journal, commit.run, commit.position, 1))
         ours = (self.worker, facts.Journal.encode(commit.facts))

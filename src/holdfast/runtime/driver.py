@@ -140,7 +140,7 @@ class Driver:
         for step in run.pop_due(self._clock.now()) if run.backoff else ():
             self._plan(run, step, arrivals)
         recorded = self._prepare(run, arrivals)
-        run.releasing = not run.live and not run.starts_soon(self._clock.now())
+        run.releasing = not run.live and not run.starts_soon(self._clock)
         taken = run.status in _UNHELD  # nothing may start before the row says that somebody has the run
         if not (recorded or consumed or run.releasing or taken):
             return None
@@ -172,8 +172,8 @@ class Driver:
                     "run %s: deciding took over %d ms; it holds the loop", run.id, SLOW_DECISION * 1000
                 )
             recorded += more
-            if type(run.progress.ledger.ended) is facts.RunFailed and run.secrets:
-                scrub(run.progress.ledger.ended, run.secrets)
+            if run.secrets:
+                scrub(more, run.secrets)
             arrivals = self._follow(run, more)
             if not arrivals:
                 return recorded
@@ -193,7 +193,7 @@ class Driver:
     def _follow_one(self, run: Held, fact: facts.Fact, arrivals: list[facts.Fact]) -> None:
         match fact:
             case facts.StepScheduled():
-                if fact.kind == "run" or (fact.kind == "call" and not fact.parent):
+                if fact.kind == "run" or (fact.kind == "call" and (fact.shielded or not fact.parent)):
                     self._plan(run, fact.step, arrivals)
             case facts.StepRetried():
                 if not run.backs_off_at(fact):
@@ -202,6 +202,7 @@ class Driver:
                 for step in run.reopened(fact):
                     self._plan(run, step, arrivals)
             case facts.StepCancelRequested():
+                run.asked = True
                 opened = run.ledger.open.get(fact.step)
                 if fact.step not in run.live and opened is not None and opened.kind != "run":
                     run.ready.pop(fact.step, None)
@@ -231,17 +232,12 @@ class Driver:
     def _start(self, run: Held) -> None:
         """Start what is planned, ask to end what shall end, and set the timer."""
         ledger = run.progress.ledger
-        if ledger.cancelling is not None or ledger.fault is not None:
-            for step, attempt in list(run.live.items()):
-                opened = ledger.open.get(step)
-                if opened is not None and opened.cancelling:
-                    attempt.cancel(self._cancel_grace)
-        if run.ready and not run.stopped and not run.missing:
-            ready, run.ready = run.ready, {}
-            for step, work in ready.items():
-                if step in ledger.open:
-                    attempt = run.live[step] = self._attempt(run, step, work, run.deliver)
-                    self._executor.enter(attempt)
+        for attempt in run.asked_attempts() if run.asked else ():
+            attempt.cancel(self._cancel_grace)
+        for step, work in run.startable() if run.ready else ():
+            if step in ledger.open:
+                attempt = run.live[step] = self._attempt(run, step, work, run.deliver)
+                self._executor.enter(attempt)
         if run.backoff:
             run.set_timer(self._loop, self._clock.now())
 

@@ -20,6 +20,7 @@ from holdfast.model.ids import SECOND, Instant, RunId, StepId
 from holdfast.model.run import RunStatus
 from holdfast.model.secrets import Secrets
 from holdfast.runtime.attempt import Attempt
+from holdfast.runtime.clock import Clock
 from holdfast.store.rows import InboxRow
 
 CLOCKS_DIFFER: Final = SECOND
@@ -45,6 +46,7 @@ class Held:
         "_timer",
         "_waiter",
         "arrived",
+        "asked",
         "backoff",
         "blobs",
         "causes",
@@ -110,6 +112,8 @@ class Held:
         self.backoff: list[tuple[Instant, StepId]] = []
         self.causes: dict[StepId, BaseException] = {}
         self.closing = False
+        self.asked = False
+        """Steps were asked to end, and their attempts are not told yet."""
         self.keep: Callable[[RunId, Mapping[str, str]], None] = _forget
         self.lost = False
         self.sits_out = SHORT_WAIT
@@ -240,6 +244,8 @@ class Held:
         """Return the steps that a resume starts at once; wait for those that are due later."""
         anew = {step for step, _ in fact.reopened}
         steps: list[StepId] = []
+        if self.ledger.begins > fact.at:
+            self.wait_until(self.ledger.begins, _BEGINNING)
         for step in self.ledger.open.values():
             if step.runs and step.due > fact.at:
                 self.wait_until(step.due, step.step)
@@ -261,11 +267,41 @@ class Held:
         """Tell whether a step waits for so short that no row in the inbox will wake the run."""
         return bool(self.backoff) and self.backoff[0][0] - now <= self.sits_out
 
-    def starts_soon(self, now: Instant) -> bool:
+    def starts_soon(self, clock: Clock) -> bool:
         """Tell whether something will run here shortly: a planned step, or one whose back-off is short."""
-        if self.stopped or self.missing:
+        if self.missing:
             return False
-        return bool(self.ready) or self.backs_off(now)
+        if self.stopped:
+            return bool(self._shielded()) or self._shield_backs_off(clock.now())
+        return bool(self.ready) or (bool(self.backoff) and self.backs_off(clock.now()))
+
+    def asked_attempts(self) -> list[Attempt]:
+        """Return the attempts of steps that were asked to end, which are told now."""
+        self.asked = False
+        steps = self.ledger.open
+        return [each for step, each in self.live.items() if step in steps and steps[step].cancelling]
+
+    def startable(self) -> Sequence[tuple[StepId, Work]]:
+        """Return the planned steps that may start now, and plan them no more."""
+        if self.missing:
+            return ()
+        if self.stopped:
+            return [(step, self.ready.pop(step)) for step in self._shielded()]
+        ready, self.ready = self.ready, {}
+        return tuple(ready.items())
+
+    def _shield_backs_off(self, now: Instant) -> bool:
+        if self.closing or not self.backs_off(now):
+            return False
+        steps = self.ledger.open
+        return any(step in steps and steps[step].shielded for _, step in self.backoff)
+
+    def _shielded(self) -> list[StepId]:
+        """Return the planned steps that start also in a run that was asked to stop."""
+        if self.closing:
+            return []
+        steps = self.ledger.open
+        return [step for step in self.ready if step in steps and steps[step].shielded]
 
     def pop_due(self, now: Instant) -> list[StepId]:
         """Return the steps whose back-off is over, and that do not run."""

@@ -12,6 +12,7 @@ import msgspec
 
 from holdfast.core.effects import Holding
 from holdfast.core.ledger import Ledger
+from holdfast.core.letters import DISCARDED
 from holdfast.core.program import Workflow
 from holdfast.errors import HoldfastError, StoreError
 from holdfast.model import facts
@@ -211,10 +212,14 @@ class Holdings:
         """Hold a run without its code, which cannot drive it, if it has ended or shall; return whether that is so."""
         run = claimed.run.id
         loaded, arrived = await asyncio.gather(load_ending(self._store, run), self._store.inbox(run))
-        came = {type(facts.Journal.decode_one(row.fact)) for row in arrived if row.fact}
+        sent = [facts.Journal.decode_one(row.fact) for row in arrived if row.fact]
         ledger: Ledger = loaded.progress.ledger
-        ended = ledger.ended is not None and facts.RunResumed not in came
-        if ledger.cancelling is None and facts.CancelRequested not in came and not ended:
+        asked = ledger.cancelling if ledger.ended is None else None  # a resume takes back what ended it
+        requests = [fact for fact in (asked, *sent) if isinstance(fact, facts.CancelRequested)]
+        if loaded.progress.needs_code:
+            requests = [request for request in requests if request.code == DISCARDED]
+        ended = ledger.ended is not None and not any(isinstance(fact, facts.RunResumed) for fact in sent)
+        if not requests and not ended:
             return False
         self._hold(claimed, loaded, arrived)
         return True

@@ -15,6 +15,7 @@ from holdfast.errors import NondeterminismError, RunNotFound
 from holdfast.model import facts
 from holdfast.model.ids import RunId
 from holdfast.model.run import RunRow
+from holdfast.runtime.opening import opened
 from holdfast.store.port import Store
 from holdfast.store.rows import Claimed, JournalRow, Stored
 
@@ -57,7 +58,7 @@ async def load_row(
     blobs = Blobs()
     if row.parent:
         workflow = await own_definition(store, row, workflow, services)
-    program = workflow.open(services, params_of(row), blobs)
+    program = opened(workflow, services, params_of(row), blobs)
     key = fold_key(program) if program.checkpoints else ""
     stored = await (store.load(run, key) if at is None else _load_prefix(store, row, key, at))
     if stored is None:
@@ -99,7 +100,7 @@ def load_beginning(claimed: Claimed, workflow: Workflow, services: Any) -> Loade
     began = facts.Journal.decode(claimed.began)
     if row.parent and isinstance(began[0], facts.RunStarted):
         workflow = definition_of(workflow, began[0], services)
-    program = workflow.open(services, params_of(row), blobs)
+    program = opened(workflow, services, params_of(row), blobs)
     progress = _folded(program, program.start(), row.id, began)
     return Loaded(row, program, progress, blobs, 1, len(claimed.began), 0)
 

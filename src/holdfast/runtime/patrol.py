@@ -66,14 +66,15 @@ def forgettable(rows: Sequence[WorkerRow], now: Instant) -> list[WorkerId]:
     listed: set[str] = set()
     forgotten = []
     for row in sorted(rows, key=lambda row: (row.stopped_at or now, row.id), reverse=True):
-        if _is_outdated(row, now) and row.workflows.keys() <= listed:
+        if is_outdated(row, now) and row.workflows.keys() <= listed:
             forgotten.append(row.id)
         else:
             listed |= row.workflows.keys()
     return forgotten
 
 
-def _is_outdated(row: WorkerRow, now: Instant) -> bool:
+def is_outdated(row: WorkerRow, now: Instant) -> bool:
+    """Tell whether a worker stopped so long ago that nobody need know of it, but for what it listed."""
     if not row.stopped_at:
         return False
     return now - row.stopped_at > (KEPT if row.leased_until >= row.stopped_at else KEPT_EXPIRED)

@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from holdfast.core.supervision import ON_FAILURE, RUN
 from holdfast.errors import PayloadRejected
 from holdfast.model import facts
 from holdfast.model.ids import RunId
@@ -20,10 +21,16 @@ Provider = Callable[[RunRow, str], str | None]
 """Answers with a run's secret of that name, None when it has none."""
 
 
-def scrub(failed: facts.RunFailed, secrets: Secrets) -> None:
-    """Blot secrets out of what a router or reducer said; nobody else has seen the fact yet."""
-    told = msgspec.structs.replace(failed.error, message=secrets.scrub(failed.error.message))
-    msgspec.structs.force_setattr(failed, "error", told)
+def scrub(recorded: Sequence[facts.Fact], secrets: Secrets) -> None:
+    """Blot secrets out of what a router or reducer said; nobody else has seen the facts yet."""
+    for fact in recorded:
+        if isinstance(fact, facts.RunFailed | facts.RunResumed) and fact.error is not None:
+            told = msgspec.structs.replace(fact.error, message=secrets.scrub(fact.error.message))
+            msgspec.structs.force_setattr(fact, "error", told)
+        elif isinstance(fact, facts.StepScheduled) and fact.name == ON_FAILURE and fact.parent == RUN:
+            error = msgspec.json.decode(fact.data, type=facts.ErrorInfo)
+            told = msgspec.structs.replace(error, message=secrets.scrub(error.message))
+            msgspec.structs.force_setattr(fact, "data", msgspec.Raw(msgspec.json.encode(told)))
 
 
 class SecretMemory:

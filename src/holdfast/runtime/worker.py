@@ -25,6 +25,7 @@ from holdfast.runtime.holdings import Holdings
 from holdfast.runtime.host import Host, Lock
 from holdfast.runtime.keeper import PATROL_SECONDS, Keeper
 from holdfast.runtime.patrol import Patrol
+from holdfast.runtime.retention import listing
 from holdfast.runtime.secrets import SecretMemory
 from holdfast.store.port import Store
 from holdfast.store.rows import WorkerRow
@@ -115,7 +116,7 @@ class Worker:
 
     def _row(self) -> WorkerRow:
         schemas = {
-            name: msgspec.Raw(msgspec.json.encode(w.schema())) for name, w in self._workflows().items()
+            name: msgspec.Raw(msgspec.json.encode(listing(w))) for name, w in self._workflows().items()
         }
         return WorkerRow(
             id=self.id,

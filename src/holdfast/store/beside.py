@@ -27,6 +27,9 @@ class Beside(Protocol):
     async def limit(self, name: str) -> LimitRow | None:
         """Return a row that processes change together, as it was written last; None when there is none."""
 
+    async def limits(self, prefix: str) -> Mapping[str, LimitRow]:
+        """Return the rows whose names begin so, by their names, in order."""
+
     async def set_limit(self, name: str, version: int, body: bytes) -> bool:
         """Write such a row, JSON, and raise its version, if it is at `version` still, 0 for none; False if it is not.
 

@@ -84,5 +84,7 @@ def _chosen_few(
             yield "r.parent = '' AND r.error NOT LIKE ?", ('{"code":"discarded"%',)
     if query.code:
         yield "r.error LIKE ?", (f'{{"code":"{query.code}"%',)
+    for name in sorted(query.besides):
+        yield "r.workflow <> ?", (name,)
     if query.ended_before is not None:
         yield "r.parent = '' AND r.completed_at < ?", (query.ended_before,)

@@ -137,10 +137,12 @@ class RunQuery(msgspec.Struct, frozen=True, kw_only=True):
 
     `waits_for` ("secret", "signal") chooses runs that say in `waiting_on` that they wait for one, `parent` the children
     of a run, `dead` those that failed or killed their workers and that nobody has put away, `code` those with an error
-    of that code, `ended_before` those that ended so early and have no parent.
+    of that code, `ended_before` those that ended so early and have no parent, `besides` those that are not of
+    these workflows.
     """
 
     workflow: str | None = None
+    besides: frozenset[str] = frozenset()
     status: frozenset[RunStatus] = frozenset()
     tags: tuple[str, ...] = ()
     since: Instant | None = None

@@ -45,6 +45,8 @@ class Book(msgspec.Struct):
     """Attempts whose start is recorded."""
     completed: set[StepId] = set()
     ended: bool = False
+    resumed_alone: bool = False
+    """Somebody resumed it after an end, and not by way of its parent, which may have been told of that end already."""
 
 
 class Chronicle:
@@ -104,7 +106,7 @@ class Chronicle:
         for fact in commit.facts:
             if isinstance(fact, facts.STEP_ENDS):
                 child = self.books.get(child_id(commit.run, fact.step))
-                if child is not None and not child.ended:
+                if child is not None and not (child.ended or child.resumed_alone):
                     yield f"run {commit.run}: {fact.step} ended before its child had"
 
     def claimed(self, worker: WorkerId, claims: Sequence[Claimed]) -> None:
@@ -180,6 +182,7 @@ def _enter(book: Book, written: Written, *, released: bool) -> None:
                 book.allowed.add((fact.step, fact.attempt))
             case facts.RunResumed():
                 book.allowed.update(fact.reopened)
+                book.resumed_alone = not fact.key.startswith("parent:")
             case facts.StepCompleted() | facts.StepFailed() | facts.StepCancelled():
                 book.deaths = 0
                 if isinstance(fact, facts.StepCompleted):

@@ -36,6 +36,10 @@ class FaultyBeside(ABC):
         """As the port says."""
         return await self._read(lambda: self._inner.limit(name))
 
+    async def limits(self, prefix: str) -> Mapping[str, LimitRow]:
+        """As the port says."""
+        return await self._read(lambda: self._inner.limits(prefix))
+
     async def set_limit(self, name: str, version: int, body: bytes) -> bool:
         """As the port says."""
         return await self._write(lambda: self._inner.set_limit(name, version, body))

@@ -25,6 +25,7 @@ from holdfast.model.commands import Command
 from holdfast.model.ids import SECOND, Instant
 from holdfast.model.values import decode
 from holdfast.registry import as_workflow
+from holdfast.runtime.opening import opened
 from holdfast.services import Runtime
 from holdfast.testing.clock import BEGIN
 
@@ -37,7 +38,7 @@ def given(program: Any, journal: Iterable[facts.Fact] = (), *, runtime: Runtime 
     """Begin with a program, or anything that makes a workflow, after the facts of `journal`."""
     recorded = list(journal)
     if not hasattr(program, "evolve"):
-        program = as_workflow(program).open(runtime or Runtime(), _params(recorded), Blobs())
+        program = opened(as_workflow(program), runtime or Runtime(), _params(recorded), Blobs())
     return Given(program, recorded)
 
 

@@ -9,10 +9,12 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.core.advance import wanted
+from holdfast.core.ledger import Ledger
 from holdfast.core.program import Program, fold
+from holdfast.core.supervision import RUN
 from holdfast.model import facts
 from holdfast.model.commit import Commit
-from holdfast.model.ids import split_step
+from holdfast.model.ids import COMPENSATION, is_compensation, split_step
 from holdfast.testing.given import shown
 from holdfast.testing.replay import first_difference
 
@@ -111,6 +113,8 @@ class _Book:
                 return _attempt(fact, self.steps, fact.attempt)
             case facts.StepRetried() | facts.StepCompleted() | facts.StepFailed() | facts.StepCancelled():
                 return self._go_on(fact)
+            case facts.DecisionMade() if any(edge.name == "savepoint" for edge in fact.edges):
+                _settle(self.steps)
             case facts.RunForked():
                 self._fork()
             case facts.RunResumed():
@@ -156,11 +160,28 @@ def _scheduled(fact: facts.StepScheduled, steps: dict[str, _Step], iterations: d
     if fact.step in steps:
         wrong.append(f"step {fact.step} is scheduled twice")
     name, iteration = split_step(fact.step)
+    if is_compensation(fact.step):
+        return [*wrong, *_undone(fact, steps)]
     if iteration != fact.iteration or iteration != iterations.get(name, 0) + 1:
         wrong.append(f"step {fact.step} is iteration {fact.iteration} after {iterations.get(name, 0)}")
     iterations[name] = iteration
-    steps[fact.step] = _Step(waits=fact.kind == "signal")
+    steps[fact.step] = _Step(waits=fact.kind == "signal" or fact.parent == RUN)  # neither is reopened
     return wrong
+
+
+def _undone(fact: facts.StepScheduled, steps: dict[str, _Step]) -> list[str]:
+    """A compensation has the iteration of what it takes back; with the first one all that failed is settled."""
+    undone = steps.get(fact.step.removeprefix(COMPENSATION))
+    wrong = [] if undone is not None and not undone.open else [f"{fact.step} takes back what has not ended"]
+    _settle(steps)
+    steps[fact.step] = _Step()
+    return wrong
+
+
+def _settle(steps: dict[str, _Step]) -> None:
+    """Let a saga go back: what failed until then is tried no more by a resume."""
+    for name, step in steps.items():
+        step.completed = step.completed or not (step.open or is_compensation(name))
 
 
 def _attempt(fact: Any, steps: dict[str, _Step], expected: int) -> list[str]:
@@ -173,6 +194,11 @@ def _attempt(fact: Any, steps: dict[str, _Step], expected: int) -> list[str]:
 
 
 def _reopened(fact: facts.RunResumed, steps: dict[str, _Step]) -> Iterator[str]:
+    for name, _ in fact.settled:
+        if name not in steps or steps[name].open or steps[name].completed:
+            yield f"a resume settles {name}, which is not unresolved"
+        else:
+            steps[name].completed = True
     for name, attempt in fact.reopened:
         step = steps.get(name)
         if step is None or step.open or step.completed:
@@ -181,16 +207,16 @@ def _reopened(fact: facts.RunResumed, steps: dict[str, _Step]) -> Iterator[str]:
             yield f"a resume reopens {name} as attempt {attempt} after {step.attempt}"
         if step is not None:
             step.open, step.attempt = True, attempt
-    for name, step in steps.items():
-        if not step.open and not step.completed and not step.waits:
-            yield f"a resume leaves {name} unresolved"
 
 
 def _quiet(commits: Sequence[Commit], program: Program[Any]) -> Iterator[str]:
     """After each commit of a holder nothing is wanted that is not recorded."""
     progress, position = program.start(), 0
     for commit in commits:
-        progress, position = fold(program, progress, commit.facts), position + len(commit.facts)
+        for fact in commit.facts:
+            if isinstance(fact, facts.RunResumed):
+                yield from _left(fact, progress.ledger)
+            progress, position = program.evolve(progress, fact), position + 1
         if commit.opened is not None and len(commit.facts) == 1:
             continue  # started by a client; a worker decides
         last = commit.facts[-1]
@@ -201,6 +227,14 @@ def _quiet(commits: Sequence[Commit], program: Program[Any]) -> Iterator[str]:
         commands = wanted(program, progress, commit.at)
         if commands:
             yield f"position {position}: {commands[0]!r:.200} is wanted and not recorded"
+
+
+def _left(fact: facts.RunResumed, ledger: Ledger) -> Iterator[str]:
+    """A resume reopens all that is unresolved, but for what begins anew."""
+    anew = {name for name, _ in fact.cleared} | {step for step, _ in fact.reopened}
+    for step in ledger.unresolved.values():
+        if step.step not in anew and step.name not in anew:
+            yield f"a resume leaves {step.step} unresolved"
 
 
 def _prefix(journal: Sequence[facts.Fact], opens: Opens, random: Random) -> Iterator[str]:

@@ -22,6 +22,7 @@ from holdfast.core.work import Blobs
 from holdfast.errors import NondeterminismError, PayloadRejected
 from holdfast.model import facts
 from holdfast.model.values import decode
+from holdfast.runtime.opening import opened
 from holdfast.services import Runtime
 from holdfast.testing.given import shown
 
@@ -62,7 +63,7 @@ def replay(
         workflow = (registry or registries.default).get(recorded[0].workflow)
         workflow = definition_of(workflow, recorded[0], runtime or Runtime())
         params = decode(recorded[0].data)
-        program = workflow.open(runtime or Runtime(), params if isinstance(params, dict) else {}, Blobs())
+        program = opened(workflow, runtime or Runtime(), params if isinstance(params, dict) else {}, Blobs())
         difference = first_difference(program, recorded)
         if difference is not None:
             raise NondeterminismError(f"run of {workflow.name!r}: {difference}")
@@ -77,11 +78,13 @@ def first_difference(program: Program[P], recorded: Sequence[facts.Fact]) -> str
     for position, fact in enumerate(recorded, 1):
         if isinstance(fact, facts.RunForked):
             pending = []  # the fork may have been cut off between two decisions
-        if isinstance(fact, DECIDED) and not _of_driver(fact):
+        if _is_decided(fact):
             pending = pending or [record(command, fact.at) for command in wanted(program, progress, fact.at)]
             expected = pending.pop(0) if pending else None
             if expected != _without_hash(fact):
-                return f"position {position}: the journal has {shown(fact)}, today's code wants {_shown(expected)}"
+                if not _without_code(progress, fact):
+                    return f"position {position}: the journal has {shown(fact)}, today's code wants {_shown(expected)}"
+                pending = []
         elif pending:
             return (
                 f"position {position}: the journal has {shown(fact)}, today's code wants {shown(pending[0])}"
@@ -90,11 +93,26 @@ def first_difference(program: Program[P], recorded: Sequence[facts.Fact]) -> str
     return None
 
 
-def _of_driver(fact: facts.Fact) -> bool:
-    """Tell whether no program decided it: a call that a node made, recorded when it has ended, or a new definition."""
-    if isinstance(fact, facts.DecisionMade):
-        return bool(fact.hash)
-    return isinstance(fact, facts.StepScheduled) and fact.kind == "call" and bool(fact.parent)
+def _is_decided(fact: facts.Fact) -> bool:
+    """Tell whether a program decided it, not the driver.
+
+    Calls that a node made are recorded when they have ended; a new definition, and most resumes, come from outside.
+    """
+    match fact:
+        case facts.DecisionMade():
+            return not fact.hash
+        case facts.StepScheduled():
+            return fact.kind != "call" or not fact.parent or fact.shielded
+        case facts.RunResumed():
+            return fact.error is not None
+        case _:
+            return isinstance(fact, DECIDED)
+
+
+def _without_code(progress: Progress, fact: facts.Fact) -> bool:
+    """Tell whether it is what ends a run that was asked to end and that nobody's code could drive any more."""
+    ledger = progress.ledger
+    return ledger.ended is None and fact in [record(command, fact.at) for command in ledger.stopping()]
 
 
 def _without_hash(fact: facts.Fact) -> facts.Fact:

@@ -24,6 +24,14 @@ class LimitContract:
         assert await store.limit("breaker:a") == LimitRow(2, b'{"n":"\xc3\xa9"}')
         assert await store.limit("breaker:b") is None
 
+    async def test_rows_are_found_by_how_their_names_begin(self, store: Store) -> None:
+        """Also names with characters that stand for others in patterns."""
+        for name in ("breaker:b", "breaker:a%", "breaker:ä_", "rate:a", "Breaker:a"):
+            assert await store.set_limit(name, 0, b"{}")
+        assert [*await store.limits("breaker:")] == ["breaker:a%", "breaker:b", "breaker:ä_"]
+        assert await store.limits("breaker:a%") == {"breaker:a%": LimitRow(1, b"{}")}
+        assert await store.limits("breaker:a_") == {}
+
     async def test_of_all_who_write_at_once_one_succeeds(self, store: Store) -> None:
         """At each version."""
         for version in range(3):

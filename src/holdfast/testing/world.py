@@ -24,12 +24,13 @@ from holdfast import registry as registries
 from holdfast.core.nesting import definition_of
 from holdfast.core.work import Blobs
 from holdfast.engine import Engine
-from holdfast.errors import StoreUnavailable
+from holdfast.errors import InvalidStatus, StoreUnavailable
 from holdfast.model import facts
 from holdfast.model.ids import RunId
 from holdfast.model.run import ENDED, RunRow, RunStatus
 from holdfast.model.values import decode
 from holdfast.run import Run
+from holdfast.runtime.opening import opened
 from holdfast.services import Runtime
 from holdfast.store.open import open_store
 from holdfast.store.port import Store
@@ -273,6 +274,8 @@ class World:
             await call
         except (ProcessDied, StoreUnavailable):
             await asyncio.sleep(1)
+        except InvalidStatus:
+            pass  # it completed meanwhile
 
     async def _row(self, run: RunId) -> RunRow | None:
         return await self.store.run(run)
@@ -304,7 +307,7 @@ class World:
             blobs = Blobs()
             for written in book.written:
                 blobs.update(written.commit.blobs)
-            return workflow.open(runtime, params if isinstance(params, dict) else {}, blobs)
+            return opened(workflow, runtime, params if isinstance(params, dict) else {}, blobs)
 
         return broken_laws(self.chronicle.commits_of(row.id), opens if workflow else None, self.random)
 

@@ -38,11 +38,14 @@ def test_a_run_that_failed_is_listed_shown_redriven_and_put_away(call: Call, fol
     assert listed.code == 0
     for text in ("a", "service", "ask", "step_failed", "the service is down", "dead-letters show"):
         assert text in listed.out
-    assert [each["id"] for each in call("dead-letters", "--json", "--code", "step_failed").document] == [
-        "c",
-        "b",
-        "a",
-    ]
+    listed = call("dead-letters", "--json", "--code", "step_failed").document
+    assert ([each["id"] for each in listed["items"]], listed["total"]) == (["c", "b", "a"], 3)
+    page = call("dead-letters", "--json", "--limit", "2").document
+    rest = call("dead-letters", "--json", "--limit", "2", "--after", page["next"]).document
+    assert [each["id"] for each in (*page["items"], *rest["items"])] == ["c", "b", "a"]
+    assert rest["next"] is None
+    assert f"--limit 2 --after {page['next']}" in call("dead-letters", "--limit", "2").out
+    assert call("dead-letters", "stop").code == 0
     shown = call("dead-letters", "show", "a", "--json").document
     assert (shown["input"], shown["redrives"], shown["history"][0]["message"]) == (
         {},
@@ -61,7 +64,7 @@ def test_a_run_that_failed_is_listed_shown_redriven_and_put_away(call: Call, fol
 
 
 @pytest.mark.parametrize(
-    "words", [["redrive"], ["list", "a"], ["show", "a", "--all"], ["--all"]], ids=" ".join
+    "words", [["redrive"], ["list", "a"], ["show", "a", "--all"], ["--all"], ["stop", "a"]], ids=" ".join
 )
 def test_wrong_use_says_what_to_write(call: Call, words: list[str]) -> None:
     assert call("run", "services:service", "--id", "a").code == 1

@@ -6,9 +6,12 @@ import json
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from holdfast.engine import Engine
+from holdfast.run import Run
 from tests.e2e.cli.calling import INTERRUPTS, Call, Process, began, effects, until
 
 pytestmark = pytest.mark.usefixtures("each_store")
@@ -133,3 +136,34 @@ def test_another_process_pauses_and_cancels_what_runs_here(process: type[Process
     done = going_on.done()
     status = json.loads(done.out.splitlines()[-1])["type"]
     assert (done.code, status) in {(1, "run.cancelled"), (0, "run.completed")}
+
+
+def test_a_run_that_ends_before_it_is_followed_tells_how(
+    call: Call, process: type[Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step that a pause let finish is kept, so that one commit resumes the run and ends it."""
+    resume = Engine.resume
+
+    async def resumed_to_the_end(engine: Engine, run_id: str, **options: Any) -> Run:
+        run = await resume(engine, run_id, **options)
+        await run.result()
+        await run.refresh()
+        return run
+
+    monkeypatch.setattr(Engine, "resume", resumed_to_the_end)
+    running = process("run", "flows:slow", "--param", "seconds=0.5", "--id", "r-1")
+    until(began("second"))
+    call("pause", "r-1")
+    assert running.done().code == 1
+    done = call("resume", "r-1", "--app", "flows", "--json")
+    assert (done.code, [line["type"] for line in done.lines]) == (
+        0,
+        ["run.resumed", "decision", "run.completed"],
+    )
+
+
+def test_a_run_that_had_ended_before_is_told_as_ended(call: Call) -> None:
+    assert call("run", "flows:greet", "--id", "r-1").code == 0
+    again = call("run", "flows:greet", "--id", "r-1")
+    assert again.code == 0
+    assert again.out.splitlines()[0] == "run r-1  has completed already"

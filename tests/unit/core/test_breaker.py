@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.core.breaker import BreakerRow, CircuitBreaker, Result, Ticket, admit, report, says_nothing
+from holdfast.core.breaker import (
+    BreakerRow,
+    CircuitBreaker,
+    Result,
+    Ticket,
+    admit,
+    force,
+    info_of,
+    report,
+    says_nothing,
+)
 from holdfast.errors import DefinitionError
 from holdfast.model.ids import SECOND
 
@@ -122,7 +132,56 @@ def test_it_closes_when_as_many_probes_have_passed_as_decide() -> None:
         calls.end(probe, "passed")
         assert (calls.state, calls.begin()) == ("half_open", None)
     calls.end(probes[2], "passed")
-    assert calls.row == BreakerRow("closed", calls.row.epoch, calls.now)
+    assert calls.row == BreakerRow("closed", calls.row.epoch, calls.now, opened=1)
+
+
+def test_what_is_forced_open_lets_nothing_through_until_it_is_told_otherwise() -> None:
+    calls = Calls(breaker())
+    late = calls.begin()
+    calls.row = force(calls.row, "forced_open", calls.now)
+    for _ in range(3):
+        calls.now += RESET * SECOND
+        assert calls.begin() is None
+    calls.row = force(calls.row, "closed", calls.now)
+    calls.end(late, "failed")
+    assert (calls.state, calls.row.failures) == ("closed", 0)
+    for _ in range(3):
+        calls.call("failed")
+    assert (calls.state, calls.row.opened) == ("open", 1)
+
+
+def test_what_is_disabled_lets_all_through_and_counts_nothing() -> None:
+    calls = opened()
+    calls.row = force(calls.row, "disabled", calls.now)
+    for _ in range(20):
+        assert calls.call("failed")
+    assert (calls.state, calls.row.failures) == ("disabled", 0)
+    assert says_nothing(calls.settings, calls.row, Ticket(calls.row.epoch), "failed")
+
+
+def test_forcing_it_twice_is_as_once_and_a_probe_that_was_under_way_counts_no_more() -> None:
+    calls = opened()
+    calls.now += RESET * SECOND
+    probe = calls.begin()
+    calls.row = force(calls.row, "disabled", calls.now)
+    assert force(calls.row, "disabled", calls.now + 9) is calls.row
+    calls.end(probe, "failed")
+    assert calls.state == "disabled"
+
+
+def test_a_breaker_is_shown_with_what_people_ask_for() -> None:
+    calls = opened(window=4, failure_rate=0.5, minimum_calls=2, threshold=2)
+    info = info_of("b", calls.row)
+    assert (info.name, info.state, info.opened) == ("b", "open", 1)
+    assert info.since is not None
+    assert info.retry_at is not None
+    assert (info.retry_at - info.since).total_seconds() == RESET
+    calls.now += RESET * SECOND
+    calls.call("passed")
+    calls.call("failed")
+    shown = info_of("b", calls.row).to_dict()
+    assert (shown["state"], shown["failures"], shown["retry_at"]) == ("closed", 1, None)
+    assert info_of("new", BreakerRow()).since is None
 
 
 def test_a_late_result_changes_nothing() -> None:

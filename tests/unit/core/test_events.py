@@ -431,3 +431,10 @@ def test_json_is_plain_for_readers_in_other_languages() -> None:
         },
     }
     assert json.loads(event.to_json()) == shown
+
+
+def test_that_a_choice_has_taken_effect_is_no_event_and_no_row() -> None:
+    """A machine's actions are done: the choice was told before, when it was made."""
+    done = facts.DecisionMade(source="paid", data=msgspec.Raw(b'{"state":["sent"]}'))
+    assert type_of(done) is None
+    assert type_of(facts.DecisionMade(source="paid")) == "decision"

@@ -232,3 +232,14 @@ def test_what_does_not_fit_is_forgotten(journal: tuple[facts.Fact, ...], arrival
 def test_a_resume_is_recorded_with_what_it_reopens() -> None:
     ledger = after(*OPEN, scheduled("b"), completed("b"), failed("a"), END)
     assert admit(ledger, RESUME, NOON) == facts.RunResumed(at=NOON, key="r", reopened=(("a#1", 2),))
+
+
+@pytest.mark.parametrize(("end", "error"), [(cancelled("a"), None), (failed("a"), error_of("a"))])
+def test_what_was_asked_to_end_begins_anew_when_a_resume_came_before_its_end(
+    end: facts.Fact, error: facts.ErrorInfo | None
+) -> None:
+    ledger = after(STARTED, scheduled("a"), PAUSE, CANCEL, asked("a"), RESUME)
+    assert admit(ledger, end, NOON) == facts.StepRetried(
+        at=NOON, step="a#1", attempt=2, reason="resumed", error=error
+    )
+    assert admit(ledger, completed("a"), NOON) == msgspec.structs.replace(completed("a"), at=NOON)

@@ -12,14 +12,18 @@ from hypothesis import strategies as st
 from holdfast.core.limits import (
     LEASE,
     MOST_AHEAD,
+    BudgetRow,
     Bulkhead,
     BulkheadRow,
     RateLimit,
     RateRow,
+    earn,
     hold,
     line_up,
+    spend,
     take,
 )
+from holdfast.core.retries import RetryBudget
 from holdfast.errors import DefinitionError
 from holdfast.model.ids import SECOND, seconds
 
@@ -176,3 +180,27 @@ def test_what_makes_no_limit_is_refused_by_name(kind: Any, wrong: dict[str, Any]
     with pytest.raises(DefinitionError, match=f"{kind.__name__}: ") as refused:
         kind(**wrong)
     assert refused.value.fix
+
+
+@given(
+    st.floats(0, 1), st.integers(0, 50), st.lists(st.tuples(st.integers(0, 30), st.booleans()), max_size=60)
+)
+def test_a_budget_never_allows_more_than_its_reserve_and_its_share(
+    ratio: float, reserve: int, asked: list[tuple[int, bool]]
+) -> None:
+    """B-R5, whichever processes ask and tell."""
+    budget, row = RetryBudget("b", ratio=ratio, reserve=reserve), BudgetRow()
+    firsts = spent = 0
+    for more, asks in asked:
+        firsts += more
+        if asks:
+            row, may = spend(budget, row, more)
+            spent += may
+        else:
+            row = earn(budget, row, more)
+        assert spent <= reserve + ratio * firsts + 1e-6
+
+
+def test_a_full_budget_is_not_written_for_first_tries() -> None:
+    row = BudgetRow()
+    assert earn(RetryBudget("b"), row, 100) is row

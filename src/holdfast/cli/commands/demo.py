@@ -132,7 +132,7 @@ class Demo:
         pid = self._spawn()
         self._title(2, f"process {pid} opens the same database, and the run goes on by itself")
         with self._screen(run) as screen:
-            await follow(engine, run, screen)
+            await follow(engine, run, screen, run.position)
 
     def _prove(self, left: Left, stages: dict[str, Stage], result: object, took: float) -> int:
         """Show the stages with how often each ran, and return the exit code."""

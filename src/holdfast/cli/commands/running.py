@@ -51,11 +51,11 @@ def run(args: Namespace, out: Output) -> int:
         workflow = app.workflow()
         check_definition(workflow, app.runtime, params)
 
-    async def begin(engine: Engine, only: set[RunId]) -> tuple[Run, bool]:
-        is_old = args.id is not None and await _exists(engine, args.id)
-        if is_old:
+    async def begin(engine: Engine, only: set[RunId]) -> tuple[Run, int | None]:
+        before = None if args.id is None else await _position(engine, args.id)
+        if before is not None:
             only.add(args.id)
-        return await engine.start(workflow, params, **options), is_old
+        return await engine.start(workflow, params, **options), before
 
     if args.detach:
         return asyncio.run(_detach(args, out, app, lambda engine: engine.start(workflow, params, **options)))
@@ -74,11 +74,11 @@ def check_definition(workflow: Workflow, runtime: Runtime | None, params: dict[s
             return
 
 
-async def _exists(engine: Engine, run_id: str) -> bool:
+async def _position(engine: Engine, run_id: str) -> int | None:
+    """Return where the history of a run ends, None if there is no such run."""
     with contextlib.suppress(RunNotFound):
-        await engine.get(run_id)
-        return True
-    return False
+        return (await engine.get(run_id)).position
+    return None
 
 
 async def _detach(args: Namespace, out: Output, app: App, start: Callable[[Engine], Awaitable[Run]]) -> int:
@@ -113,12 +113,12 @@ def resume(args: Namespace, out: Output) -> int:
         app = App(args.app)
     require_database(app.url(args.url))
 
-    async def begin(engine: Engine, only: set[RunId]) -> tuple[Run, bool]:
+    async def begin(engine: Engine, only: set[RunId]) -> tuple[Run, int | None]:
         found = await find_run(engine, args.run, out)
         only.add(found.id)
         app.knows(found.workflow)
         await _require_secrets(engine, app, found, secrets)
-        return await engine.resume(found.id, secrets=secrets or None), True
+        return await engine.resume(found.id, secrets=secrets or None), found.position
 
     return asyncio.run(Drive(out, app, args.url, begin, grace).to_the_end())
 

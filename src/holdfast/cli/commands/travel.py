@@ -1,4 +1,4 @@
-"""`interrupts`, `fork`, `diff`: what runs ask, and branching off from the past of one."""
+"""`interrupts`, `fork`, `rerun`, `clear`, `diff`: what runs ask, and branching off from the past of one."""
 
 from __future__ import annotations
 
@@ -68,6 +68,50 @@ async def _fork(args: Namespace, out: Output, app: App | None, changes: dict[str
         spec = "MODULE" if app is None else app.spec_for(run.workflow)
         out.say("a worker takes it up; drive it here: ", (hints.resume(args.url, made.id, spec), "cyan"))
     return DONE
+
+
+def rerun(args: Namespace, out: Output) -> int:
+    """Start a run that keeps what another one did before a task."""
+    return asyncio.run(_rerun(args, out, _known(args, out)))
+
+
+async def _rerun(args: Namespace, out: Output, app: App) -> int:
+    async with client(args.url, app.registry) as engine:
+        run = await find_run(engine, args.run, out)
+        made = await engine.rerun(run.id, args.task, item=args.item)
+        if out.json:
+            out.document(made.to_dict())
+            return DONE
+        out.say("run ", (made.id, "bold"), f" keeps what {run.id} did before {args.task}")
+        resume = hints.resume(args.url, made.id, app.spec_for(run.workflow))
+        out.say("a worker takes it up; drive it here: ", (resume, "cyan"))
+    return DONE
+
+
+def clear(args: Namespace, out: Output) -> int:
+    """Go on with a run, with a task run anew."""
+    return asyncio.run(_clear(args, out, _known(args, out)))
+
+
+async def _clear(args: Namespace, out: Output, app: App) -> int:
+    async with client(args.url, app.registry) as engine:
+        run = await find_run(engine, args.run, out)
+        after = await engine.clear(run.id, args.task, not args.alone, item=args.item)
+        if out.json:
+            out.document(after.to_dict())
+            return DONE
+        out.say("run ", (run.id, "bold"), f" goes on, with {args.task} run anew")
+        resume = hints.resume(args.url, run.id, app.spec_for(run.workflow))
+        out.say("a worker takes it up; drive it here: ", (resume, "cyan"))
+    return DONE
+
+
+def _known(args: Namespace, out: Output) -> App:
+    """Return the app of a command that must know the run's workflow."""
+    if args.app is None:
+        raise UsageError(f"{args.command} needs the workflow", fix="Add --app MODULE, which registers it.")
+    with out.clean():
+        return App(args.app)
 
 
 def diff(args: Namespace, out: Output) -> int:

@@ -26,6 +26,8 @@ class Box:
     is_end: bool = False
     note: str = ""
     tone: Tone = ""
+    is_state: bool = False
+    """It is entered by the ways that lead to it, and has no code of its own."""
     inner: Picture | None = None
     """What is within the node, where it is a graph."""
 
@@ -38,6 +40,8 @@ class Way:
     target: str
     label: str = ""
     conditional: bool = False
+    depends: bool = False
+    """A run that reached both of its ends took it."""
     count: int = 0
     tone: Tone = ""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -71,8 +71,16 @@ def laid_over(picture: Picture, trace: Trace) -> Picture:
     return replace(picture, boxes=boxes, ways=tuple(_taken(way, trace) for way in picture.ways))
 
 
+def activated(picture: Picture, active: Collection[str]) -> Picture:
+    """Return the picture with the states in colour that are active."""
+    boxes = (
+        replace(box, tone="running", note="active") if box.key in active else box for box in picture.boxes
+    )
+    return replace(picture, boxes=tuple(boxes)) if active else picture
+
+
 def _visited(box: Box, visits: Visits | None, reached: bool) -> Box:  # noqa: FBT001 - one fact of three about a box
-    if box.key in (START, END):
+    if box.is_state or box.key in (START, END):
         return replace(box, tone="completed" if reached else "idle")
     if visits is None:
         return replace(box, tone="idle")
@@ -83,6 +91,8 @@ def _visited(box: Box, visits: Visits | None, reached: bool) -> Box:  # noqa: FB
 
 def _taken(way: Way, trace: Trace) -> Way:
     count = trace.taken.get((way.source, way.target), 0)
+    if way.depends and not count:
+        count = int(way.source in trace.visits and way.target in trace.visits)
     return replace(way, count=count, tone="completed" if count else "idle")
 
 

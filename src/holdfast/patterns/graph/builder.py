@@ -14,6 +14,9 @@ import msgspec
 
 from holdfast.core.checkpoints import Checkpointing, CheckpointStore, check_store
 from holdfast.core.embedding import embedded
+from holdfast.core.jobs import JobDefaults, job_of
+from holdfast.core.naming import check_step_name
+from holdfast.core.nesting import workflow_in
 from holdfast.core.observers import ObserverLike, check_observer
 from holdfast.core.policy import PolicyOptions
 from holdfast.core.program import END, START, Workflow
@@ -24,20 +27,16 @@ from holdfast.model.profile import StageProfile
 from holdfast.model.schema import Schema, read_schema
 from holdfast.patterns.graph.configs import DEFAULT, GraphConfig
 from holdfast.patterns.graph.edges import Edge, Predicate, Router, check_edge, predicate_name, router_of
-from holdfast.patterns.graph.nested import nested_shape, refuse_cycle, workflow_in
+from holdfast.patterns.graph.nested import nested_shape, refuse_cycle
 from holdfast.patterns.graph.nodes import Node
 
 if TYPE_CHECKING:
     from holdfast.core.picture.shape import Picture
 
-_RESERVED: Final = ("timer:", "signal:")
-"""How the ids of waits begin; a reader tells them from stages by that."""
-
 _LABEL: Final = WORDS.or_none()
 _KINDS: Final = {
     "name": Kind(lambda given: given in (None, "") or LABEL.holds(given), LABEL.expected),
     "config": instance_of(GraphConfig, expected="a GraphConfig").or_none(),
-    "version": WORDS,
     "description": WORDS,
 }
 _POINTS: Final = Kind(
@@ -77,15 +76,16 @@ class StateGraph:
         observer: ObserverLike | None = None,
         checkpoint_store: CheckpointStore | None = None,
         *,
-        version: str = "",
         description: str = "",
+        **defaults: Unpack[JobDefaults],
     ) -> None:
         """Make an empty graph; `schema` types the state and declares reducers.
 
         An `observer` sees the events of the graph's runs, and a `checkpoint_store` gets their checkpoints; both are
-        used as they are, without the registries. Raises DefinitionError for an unknown name in the config.
+        used as they are, without the registries. The rest are defaults of its runs. Raises DefinitionError for an
+        unknown name in the config, and for defaults that cannot be.
         """
-        given = {"name": name, "config": config, "version": version, "description": description}
+        given = {"name": name, "config": config, "description": description}
         for field, value in given.items():
             setting("StateGraph", field, value, _KINDS[field])
         self.config: Final = DEFAULT.merge(config) if config is not None else DEFAULT
@@ -95,7 +95,8 @@ class StateGraph:
         self.checkpointing: Final = checkpointing_in(self.config, checkpoint_store)
         self.checkpointing.target()
         self.observer: Final = check_observer(self.config.given("observer") if observer is None else observer)
-        self.version = version
+        self.defaults: Final = job_of("StateGraph", defaults).given
+        self.version: Final = self.defaults.get("version", "")
         self.description = description
         self.schema: Schema | None = None if schema is None else read_schema(schema)
         self.nodes: Final[dict[str, Node]] = {}
@@ -104,8 +105,7 @@ class StateGraph:
         self.joins: Final[list[Join]] = []
         self.workflow: Any = None
         """The workflow that runs this graph, once an engine was given the graph itself."""
-        self.inline: Any = None
-        """The workflow that runs this graph as a node of another."""
+        self._inline: Any = None
 
     def add_node(
         self,
@@ -131,13 +131,14 @@ class StateGraph:
         a node is a run of its own, a child: it gets the keys of the state that it knows, and what it changed of those
         that this graph knows goes back into the state. `retry` takes a child up again where it failed.
         """
-        _check_name(setting("add_node", "name", name, WORDS))
+        check_step_name("node", name if type(name) is str else setting("add_node", "name", name, WORDS))
         if name in self.nodes:
             raise DefinitionError(f"node {name!r} is there already", fix="Give each node a name of its own.")
         made: Any = fn
         if isinstance(fn, StateGraph):
             refuse_cycle(self, name, fn)
         workflow = None if type(fn) is FunctionType and not fn.__dict__ else workflow_in(made)
+        self._changes()
         self.nodes[name] = Node(
             *(name, made, len(self.nodes), retry, timeout, heartbeat_timeout),
             defer=defer,
@@ -155,8 +156,9 @@ class StateGraph:
         Edges of one source without `when` are all taken. With `when` they are tried in the order they were added, the
         first that holds is taken; one edge without `when` is then the default.
         """
-        setting("add_edge", "dst", dst, WORDS)
-        setting("add_edge", "name", name, _LABEL)
+        if type(dst) is not str or name is not None:  # graphs may be built for each run
+            setting("add_edge", "dst", dst, WORDS)
+            setting("add_edge", "name", name, _LABEL)
         if not isinstance(src, str):
             return self._add_join(setting("add_edge", "src", src, _POINTS), dst, when)
         self._check_source(src)
@@ -167,6 +169,7 @@ class StateGraph:
             )
         edge = Edge(dst, when, name or ("" if when is None else predicate_name(when)))
         check_edge(src, edge, self.edges.get(src, ()))
+        self._changes()
         self.edges.setdefault(src, []).append(edge)
         return self
 
@@ -183,6 +186,7 @@ class StateGraph:
                 self.set_exit_point(source)
             return self
         self._check_target(dst)
+        self._changes()
         self.joins.append(Join(frozenset(sources), dst))
         return self
 
@@ -197,6 +201,7 @@ class StateGraph:
         made = router_of(src, router, targets)
         for target in made.targets.values():
             self._check_target(setting("add_conditional_edge", "targets", target, WORDS))
+        self._changes()
         self.routers.setdefault(src, []).append(made)
         return self
 
@@ -238,6 +243,11 @@ class StateGraph:
         if any(edge.target == END for edge in self.edges.get(name, ())):
             return self
         return self.add_edge(name, END)
+
+    def _changes(self) -> None:
+        for made in (self.workflow, self._inline):
+            if made is not None:
+                made.forget()
 
     def _check_source(self, name: str) -> None:
         if name != START and name not in self.nodes:
@@ -304,6 +314,15 @@ class StateGraph:
             for name, node in self.nodes.items()
         )
         return (self.name, nodes, tuple(edges), tuple(routers), tuple(joins), reducers)
+
+    def as_workflow(self, name: str) -> Workflow:
+        """Return the workflow that runs this graph as a part of another one, always the same; `name` if it has none."""
+        from holdfast.patterns.graph.factory import from_graph  # noqa: PLC0415 - it makes graphs
+
+        if self._inline is None:
+            self._inline = from_graph(self, self.name or name)
+        workflow: Workflow = self._inline
+        return workflow
 
     def picture(self) -> Picture:
         """Return what a picture of the graph shows, for `holdfast.core.picture` to draw."""
@@ -378,18 +397,3 @@ def checkpointing_in(config: GraphConfig, store: CheckpointStore | None = None) 
 @lru_cache(maxsize=1024)
 def _hash_of(shape: tuple[Any, ...]) -> str:
     return hashlib.blake2b(msgspec.json.encode(shape), digest_size=12).hexdigest()
-
-
-@lru_cache(maxsize=4096)
-def _check_name(name: str) -> None:
-    if not name.strip():
-        raise DefinitionError(f"a node's name is empty: {name!r}", fix="Give each node a name.")
-    if name in (START, END):
-        raise DefinitionError(
-            f"a node cannot be named {name!r}", fix="START and END stand for the run's ends."
-        )
-    if "#" in name or not name.isprintable() or name.startswith(_RESERVED):
-        raise DefinitionError(
-            f"node {name!r}: a name has no # and no control characters, and does not begin with timer: or signal:",
-            fix="Choose another name.",
-        )

@@ -165,21 +165,21 @@ def _route(source: str, router: Router, state: State) -> Chosen:
     sends: list[Send] = []
     for item in answer if many else [answer]:
         if isinstance(item, Send):
-            sends.append(_known(label, router, item))
+            _check_send(label, router, item)
+            sends.append(item)
         else:
             targets.append(_target(label, router, item))
     return Chosen(_told(router, targets, sends), targets, sends)
 
 
-def _known(label: str, router: Router, send: Send) -> Send:
+def _check_send(label: str, router: Router, send: Send) -> None:
     if send.node not in router.targets.values():
         raise EdgeFault(label, f"router sent to {send.node!r}, which is none of its targets {_names(router)}")
     if send.node == END:
         raise EdgeFault(label, "router sent an item to END; return END itself")
-    if not isinstance(send.state, Mapping):
+    if type(send.state) is not dict and not isinstance(send.state, Mapping):
         kind = type(send.state).__name__
         raise EdgeFault(label, f"router sent {send.node!r} a state of type {kind}; give a dict or a State")
-    return send
 
 
 def _target(label: str, router: Router, item: Any) -> str:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import timedelta
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, Unpack
 
 from holdfast.core.checkpoints import Checkpointing
 from holdfast.core.embedding import embedded
+from holdfast.core.jobs import JobDefaults, job_of
+from holdfast.core.nesting import runnable
 from holdfast.core.observers import ObserverLike
 from holdfast.core.work import Blobs
 from holdfast.errors import DefinitionError
-from holdfast.model.checks import DURATION, LABEL, PRIORITY, WORDS, instance_of, setting
-from holdfast.model.ids import seconds
+from holdfast.model.checks import WORDS, instance_of, setting
 from holdfast.model.schema import Params, read_params
 from holdfast.model.state import State
 from holdfast.patterns.graph.builder import StateGraph, checkpointing_in
 from holdfast.patterns.graph.configs import DEFAULT, GraphConfig
-from holdfast.patterns.graph.nested import inline_workflow
 from holdfast.patterns.graph.program import GraphProgram
 
 if TYPE_CHECKING:
@@ -27,10 +26,6 @@ if TYPE_CHECKING:
 _KINDS: Final = {
     "description": WORDS,
     "config": instance_of(GraphConfig, expected="a GraphConfig").or_none(),
-    "version": WORDS,
-    "queue": LABEL,
-    "priority": PRIORITY,
-    "timeout": DURATION.or_none(),
 }
 
 
@@ -53,13 +48,10 @@ class GraphWorkflow:
         schema: Any = None,
         config: GraphConfig | None = None,
         params: Any = None,
-        version: str = "",
-        queue: str = "default",
-        priority: int = 0,
-        timeout: float | timedelta | None = None,
         shape: str = "",
         checkpointing: Checkpointing | None = None,
         observer: ObserverLike | None = None,
+        **defaults: Unpack[JobDefaults],
     ) -> None:
         """Keep the factory and what every run's graph begins with.
 
@@ -69,17 +61,17 @@ class GraphWorkflow:
             raise DefinitionError(
                 f"workflow {name!r}: {factory!r} is not callable", fix="Give a workflow factory."
             )
-        given = {"description": description, "config": config, "version": version, "queue": queue}
-        for field, value in {**given, "priority": priority, "timeout": timeout}.items():
+        for field, value in {"description": description, "config": config}.items():
             setting(f"workflow {name!r}", field, value, _KINDS[field])
         self.name: Final = name
         self.shape: Final = shape
         self.factory: Final = factory
         self.description: Final = description or (factory.__doc__ or "").strip().partition("\n")[0]
-        self.version: Final = version
-        self.queue: Final = queue
-        self.priority: Final = priority
-        self.timeout: Final = None if timeout is None else seconds(timeout)
+        self.job: Final = job_of(f"workflow {name!r}", defaults)
+        self.version: Final = self.job.version
+        self.queue: Final = self.job.queue
+        self.priority: Final = self.job.priority
+        self.timeout: Final = self.job.timeout
         self.checkpointing: Final = checkpointing or checkpointing_in(DEFAULT.merge(config or DEFAULT))
         self.observer: Final = config.given("observer") if observer is None and config else observer
         self._schema = schema
@@ -87,6 +79,7 @@ class GraphWorkflow:
         self._given_params = params
         self._params: Params | None = None if params is None else read_params(params)
         self._sound: set[str] = set()
+        self._fixed: StateGraph | None = None
 
     def renamed(self, name: str, description: str = "") -> GraphWorkflow:
         """Return the same workflow under another name."""
@@ -97,13 +90,10 @@ class GraphWorkflow:
             schema=self._schema,
             config=self._config,
             params=self._given_params,
-            version=self.version,
-            queue=self.queue,
-            priority=self.priority,
-            timeout=self.timeout,
             shape=self.shape,
             checkpointing=self.checkpointing,
             observer=self.observer,
+            **self.job.given,
         )
 
     def check(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,6 +106,8 @@ class GraphWorkflow:
 
     def graph(self, services: Any, params: dict[str, Any]) -> tuple[StateGraph, Any]:
         """Return the graph of a run and its first state; raises what the factory raises, or DefinitionError."""
+        if self._fixed is not None:
+            return self._fixed, params
         graph = StateGraph(self.name, schema=self._schema, config=self._config, version=self.version)
         first = self.factory(graph, services, params)
         if hasattr(first, "__await__"):
@@ -127,14 +119,20 @@ class GraphWorkflow:
         if graph.hash not in self._sound:
             graph.validate()
             self._sound.add(graph.hash)
+        if self.shape:  # a graph was given: it is the same for every run
+            self._fixed = graph
         return graph, first
+
+    def forget(self) -> None:
+        """Take note that the graph that was given has changed: later runs have it as it is then."""
+        self._fixed = None
 
     def part(self, node: str, services: Any, params: dict[str, Any]) -> Any:
         """Return the workflow of a node that was given one of its own; None when there is no such node."""
         found = self.graph(services, params)[0].nodes.get(node)
         if found is None or found.workflow is None or isinstance(found.workflow, str):
             return None
-        return inline_workflow(found)
+        return runnable(found.workflow, node)
 
     def picture(self, services: Any, params: dict[str, Any]) -> Picture:
         """Return what a picture of a run's graph shows; raises what `graph` raises."""
@@ -176,10 +174,10 @@ def from_graph(graph: StateGraph, name: str | None = None, description: str = ""
         build,
         description or graph.description,
         config=graph.config,
-        version=graph.version,
         shape=graph.hash,
         checkpointing=graph.checkpointing,
         observer=graph.observer,
+        **graph.defaults,
     )
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from holdfast.core.events import resolved
+from holdfast.core.nesting import runnable
 from holdfast.core.work import Outcome
 from holdfast.errors import DefinitionError, PayloadRejected
-from holdfast.model.checks import LABEL, setting
 from holdfast.model.sameness import is_same
 from holdfast.model.schema import Schema
 from holdfast.model.state import State
@@ -22,22 +22,6 @@ from holdfast.patterns.graph.nodes import Node, outcome_of
 if TYPE_CHECKING:
     from holdfast.patterns.graph.builder import StateGraph
 
-_WORKFLOW = ("open", "check", "schema", "name")
-
-
-def workflow_in(given: Any) -> Any:
-    """Return what of a workflow a node was given: a registered name, a graph, an object; None for a function."""
-    if isinstance(given, str):
-        return setting("a node that is a registered workflow", "name", given, LABEL)
-    if _is_graph(given):
-        return given
-    decorated = getattr(given, "workflow", None)  # a function under @workflow_factory
-    return next((made for made in (given, decorated) if _is_workflow(made)), None)
-
-
-def _is_workflow(made: Any) -> bool:
-    return all(hasattr(made, attribute) for attribute in _WORKFLOW)
-
 
 def graph_in(node: Node) -> StateGraph | None:
     """Return the graph that a node was given, if it was given one."""
@@ -47,18 +31,6 @@ def graph_in(node: Node) -> StateGraph | None:
 
 def _is_graph(given: Any) -> bool:
     return hasattr(given, "routers") and hasattr(given, "joins")
-
-
-def inline_workflow(node: Node) -> Any:
-    """Return what a node's step runs: a registered name, or a workflow, which is made of a graph once."""
-    from holdfast.patterns.graph.factory import from_graph  # noqa: PLC0415 - it makes graphs
-
-    graph = graph_in(node)
-    if graph is None:
-        return node.workflow
-    if graph.inline is None:
-        graph.inline = from_graph(graph, graph.name or node.name)
-    return graph.inline
 
 
 def nested_shape(node: Node) -> tuple[str, ...]:
@@ -98,7 +70,7 @@ class NestedRun:
         self._blobs = blobs
         self._schema = schema
         self.name = node.name
-        self.workflow = inline_workflow(node)
+        self.workflow = runnable(node.workflow, node.name)
         self.retry = node.retry
         self.timeout = node.timeout
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.core.context import StepContext
-from holdfast.core.policy import policy_of, stand_in
+from holdfast.core.policy import UNGUARDED, policy_of, stand_in
 from holdfast.core.retries import RetryPolicy
 from holdfast.core.work import Outcome
 from holdfast.errors import DefinitionError, PayloadRejected
@@ -26,7 +26,7 @@ from holdfast.model.values import decode, encode_map, pack
 
 _RETRY: Final = instance_of(RetryPolicy, expected="a RetryPolicy").or_none()
 _LIMIT: Final = LIMIT.or_none()
-_UNGUARDED: Final[Mapping[str, Any]] = {}
+_NO_GUARDS: Final[Mapping[str, Any]] = {}
 _PROFILE: Final = instance_of(StageProfile, expected="a StageProfile").or_none()
 
 
@@ -61,7 +61,7 @@ class Node:
         *,
         defer: bool = False,
         profile: StageProfile | None = None,
-        guards: Mapping[str, Any] = _UNGUARDED,
+        guards: Mapping[str, Any] = _NO_GUARDS,
         workflow: Any = None,
     ) -> None:
         """Read the function's signature once; refuse what cannot be a node. `workflow` is what `fn` is of one."""
@@ -79,7 +79,7 @@ class Node:
         ):
             if given is not None:  # the usual case, and graphs may be built for each run
                 setting(self.where, field, given, kind)
-        self.defer = setting(self.where, "defer", defer, FLAG)
+        self.defer = defer if defer is False else setting(self.where, "defer", defer, FLAG)
         self.profile = profile
         self.fn = fn
         self.order = order
@@ -90,7 +90,7 @@ class Node:
         self.workflow = workflow
         self.kind = "call" if workflow is None else "run"
         self.is_async, self.takes_step = (True, False) if workflow is not None else _shape(name, fn)
-        self.policy = None if policy.is_plain else policy
+        self.policy = None if policy is UNGUARDED or policy.is_plain else policy
         if policy.hedge is not None and not self.is_async:
             raise DefinitionError(
                 f"{self.where}: hedge={policy.hedge} is not allowed for a plain function",

@@ -303,10 +303,13 @@ class GraphProgram:
             values = given.encoded() if isinstance(given, State) else encode_map(given, "its state")
         except PayloadRejected as error:
             raise EdgeFault(f"Send to {send.node!r}", str(error)) from error
-        return self._packed(values)
+        return self._kept(values)
 
     def _packed(self, values: Mapping[str, Any]) -> msgspec.Raw:
-        inline, blobs = split_large(raws(values))
+        return self._kept(raws(values))
+
+    def _kept(self, values: dict[str, msgspec.Raw]) -> msgspec.Raw:
+        inline, blobs = split_large(values)
         if blobs:
             self._blobs.add(blobs)
         return pack(inline)

@@ -19,10 +19,10 @@ from holdfast.model import facts
 from holdfast.model.ids import SECOND, microseconds, seconds
 from holdfast.runtime.calling import call as call_anywhere
 from holdfast.runtime.guards.hedging import hedged
-from holdfast.runtime.threads import Threads
 
 if TYPE_CHECKING:
     from holdfast.runtime.attempt import Attempt
+    from holdfast.runtime.guards.budgets import BudgetGate
     from holdfast.runtime.guards.gates import Gates
 
 logger: Final = logging.getLogger("holdfast")
@@ -127,28 +127,73 @@ def left_of(attempt: Attempt) -> float | None:
     return left if limit is None else min(limit, left)
 
 
-def wait_after(attempt: Attempt, error: BaseException) -> int | None:
-    """Return the microseconds to wait before one more try, or None when there is none; draws, and spends the budget."""
-    step, retry, gates = attempt.step, attempt.work.retry, attempt.gates
-    wait = wait_before_retry(
-        *(retry, step.failures + 1, error, attempt.clock.draw()),
+def settle(attempt: Attempt, error: BaseException, info: facts.ErrorInfo) -> None:
+    """End an attempt that failed: another one follows, or something stands in, or the step has failed."""
+    wait = None if attempt.cancelling else _wait_after(attempt, error)
+    retry, gates = attempt.work.retry, attempt.gates
+    if wait is None:
+        _give_up(attempt, error, info)
+    elif retry is None or retry.budget is None or gates is None:
+        attempt.retry(wait, info)
+    else:
+        attempt.leave_to(_ask_budget(attempt, gates.budget(retry.budget), error, info, wait))
+
+
+def _wait_after(attempt: Attempt, error: BaseException) -> int | None:
+    """Return the microseconds to wait before one more try, or None when there is none; draws."""
+    step = attempt.step
+    return wait_before_retry(
+        *(attempt.work.retry, step.failures + 1, error, attempt.clock.draw()),
         last=step.due - step.since if step.failures and step.due else 0,
         now=attempt.clock.now(),
         begun=step.begun,
     )
-    if wait is None or retry is None or retry.budget is None or gates is None:
-        return wait
-    return wait if gates.budget(retry.budget).spend() else None
 
 
-async def fall_back(attempt: Attempt, error: Exception, info: facts.ErrorInfo, threads: Threads) -> None:
+async def _ask_budget(
+    attempt: Attempt, budget: BudgetGate, error: BaseException, info: facts.ErrorInfo, wait: int
+) -> None:
+    """Try once more if the budget allows, however long the store is away."""
+    try:
+        while True:
+            try:
+                may = await budget.spend()
+            except StoreError as away:
+                logger.warning("step %s waits for the store: %s", attempt.step.step, away)
+                await asyncio.sleep(AGAIN)
+            else:
+                break
+    except asyncio.CancelledError:
+        attempt.stopped()
+        return
+    if may:
+        attempt.retry(wait, info)
+    else:
+        _give_up(attempt, error, info)
+
+
+def _give_up(attempt: Attempt, error: BaseException, info: facts.ErrorInfo) -> None:
+    policy = attempt.work.policy
+    falls = policy is not None and policy.falls_back and isinstance(error, Exception)
+    if falls and not attempt.cancelling and not attempt.ended:
+        stand_in_for(attempt, cast("Exception", error), info)
+    else:
+        attempt.fail(info)
+
+
+def stand_in_for(attempt: Attempt, error: Exception, info: facts.ErrorInfo) -> None:
+    """Have something stand in for the result of an attempt."""
+    attempt.leave_to(_fall_back(attempt, error, info))
+
+
+async def _fall_back(attempt: Attempt, error: Exception, info: facts.ErrorInfo) -> None:
     """Have the step's fallback give its result; what it raises fails the step."""
     context = StepContext(attempt)
     current.set(context)
     try:
         policy, instead = attempt.work.policy, cast("Guarded", attempt.work).instead(error, context)
         is_called = policy is not None and callable(policy.fallback)
-        value = await call_anywhere(threads, instead) if is_called else instead()
+        value = await call_anywhere(attempt.threads, instead) if is_called else instead()
         outcome = attempt.work.accept(value, context)
     except asyncio.CancelledError:
         attempt.stopped()

@@ -39,7 +39,7 @@ class BreakerGate:
     def pass_at_once(self) -> Ticket | None:
         """Return a ticket if one can be had without asking anybody."""
         row = self._row
-        if self._pending or row.value.state != "closed" or not row.is_fresh:
+        if self._pending or not row.value.is_passable or not row.is_fresh:
             return None
         return Ticket(row.value.epoch)
 
@@ -112,10 +112,11 @@ class BreakerGate:
 
     def _kept(self) -> None:
         del self._pending[: self._reckoned]
-        state = self._row.value.state
-        if state != self._said:
-            self._said = state
-            logger.warning("circuit breaker %s is %s", self.settings.name, state.replace("_", "-"))
+        row, name = self._row.value, self.settings.name
+        if row.state != self._said:
+            place = {"event": f"breaker.{row.state}", "subject": name, "was": self._said, "epoch": row.epoch}
+            self._said = row.state
+            logger.warning("circuit breaker %s is %s", name, row.state.replace("_", "-"), extra=place)
 
     async def close(self) -> None:
         """Tell what is not told yet, once."""

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, Final
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from holdfast.core.context import current
 from holdfast.core.guarding import Guard
@@ -20,7 +20,8 @@ from holdfast.runtime.attempt import Attempt
 from holdfast.runtime.calling import call as call_anywhere
 from holdfast.runtime.calling import is_async
 from holdfast.runtime.clock import SystemClock
-from holdfast.runtime.guards.gates import Budget, Gates
+from holdfast.runtime.guards.budgets import BudgetGate
+from holdfast.runtime.guards.gates import Gates
 from holdfast.runtime.guards.hedging import hedged
 from holdfast.runtime.guards.rows import LocalRows
 from holdfast.runtime.threads import Threads
@@ -31,7 +32,8 @@ _clock: Final = SystemClock()
 _rows: Final = LocalRows()
 _threads: Final = Threads("holdfast-guarded")
 _local: Final[WeakKeyDictionary[Loop, Gates]] = WeakKeyDictionary()
-_shared: Final[WeakKeyDictionary[Loop, list[Gates]]] = WeakKeyDictionary()
+_shared: Final[WeakKeyDictionary[Loop, list[ReferenceType[Gates]]]] = WeakKeyDictionary()
+"""Held weakly: the gates of an engine that was never closed know its loop, and neither would ever go."""
 _earning: Final[ContextVar[frozenset[str]]] = ContextVar("holdfast_budgets", default=frozenset())
 
 
@@ -40,6 +42,8 @@ def local_gates() -> Gates:
     loop = asyncio.get_running_loop()
     gates = _local.get(loop)
     if gates is None:
+        for closed in [each for each in list(_local) if each.is_closed()]:
+            _local.pop(closed, None)  # its gates know it, so it would stay for ever
         holder = f"loop {_clock.token()}"
         gates = Gates(_rows, now=_clock.now, draw=_clock.draw, holder=holder, local=None)
         _local[loop] = gates
@@ -48,14 +52,13 @@ def local_gates() -> Gates:
 
 def share(gates: Gates) -> None:
     """Have calls on the running loop that are made outside of steps go through these, until `unshare`."""
-    _shared.setdefault(asyncio.get_running_loop(), []).append(gates)
+    _shared.setdefault(asyncio.get_running_loop(), []).append(ref(gates))
 
 
 def unshare(gates: Gates) -> None:
     """Take back what `share` did."""
     for open_ in _shared.values():
-        if gates in open_:
-            open_.remove(gates)
+        open_[:] = [each for each in open_ if each() not in (gates, None)]
 
 
 def _gates_here() -> Gates:
@@ -64,8 +67,8 @@ def _gates_here() -> Gates:
     attempt = _attempt_here()
     if attempt is not None and attempt.loop is loop and attempt.gates is not None:
         return attempt.gates
-    open_ = _shared.get(loop)
-    return open_[-1] if open_ else local_gates()
+    alive = (gates for each in reversed(_shared.get(loop, ())) if (gates := each()) is not None)
+    return next(alive, None) or local_gates()
 
 
 def _attempt_here() -> Attempt | None:
@@ -159,7 +162,7 @@ class _Call:
         finally:
             _earning.reset(token)
 
-    async def _tries_within(self, budget: Budget | None) -> Any:
+    async def _tries_within(self, budget: BudgetGate | None) -> Any:
         policy, gates = self._policy, self._gates
         begun, last, failures = gates.now(), 0, 0
         while True:
@@ -172,7 +175,7 @@ class _Call:
                 wait = wait_before_retry(
                     policy.retry, failures, error, gates.draw(), last=last, now=gates.now(), begun=begun
                 )
-                if wait is None or (budget is not None and not budget.spend()):
+                if wait is None or (budget is not None and not await budget.spend()):
                     raise
                 last = wait
             await asyncio.sleep(wait / SECOND)

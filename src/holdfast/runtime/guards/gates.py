@@ -7,37 +7,18 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from holdfast.core.breaker import BreakerRow, CircuitBreaker, Ticket
-from holdfast.core.limits import Bulkhead, BulkheadRow, RateLimit, RateRow
+from holdfast.core.limits import BudgetRow, Bulkhead, BulkheadRow, RateLimit, RateRow
 from holdfast.core.policy import Policy
 from holdfast.core.retries import RetryBudget
 from holdfast.errors import DefinitionError, StoreError
 from holdfast.model.ids import Instant, WorkerId, seconds
 from holdfast.runtime.guards.breakers import BreakerGate
+from holdfast.runtime.guards.budgets import BudgetGate
 from holdfast.runtime.guards.bulkheads import BulkheadGate
 from holdfast.runtime.guards.rates import RateGate
 from holdfast.runtime.guards.rows import LimitRows, SharedRow
 
-G = TypeVar("G", BreakerGate, RateGate, BulkheadGate)
-
-
-class Budget:
-    """The tries more than one that a dependency can stand just now."""
-
-    def __init__(self, settings: RetryBudget) -> None:
-        """Begin with the reserve."""
-        self.settings: Final = settings
-        self._tokens = float(settings.reserve)
-
-    def earn(self) -> None:
-        """Take note of a first try."""
-        self._tokens = min(self._tokens + self.settings.ratio, max(1.0, float(self.settings.reserve)))
-
-    def spend(self) -> bool:
-        """Tell whether one more try may be made."""
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
+G = TypeVar("G", BreakerGate, RateGate, BulkheadGate, BudgetGate)
 
 
 class Passage:
@@ -81,7 +62,6 @@ class Gates:
         self._holder = holder
         self._local = local
         self._gates: dict[str, Any] = {}
-        self._budgets: dict[str, Budget] = {}
 
     async def enter(self, policy: Policy, place: str, most: float | None = None) -> Passage:
         """Return when the call may be made. Raises CircuitOpen, RateLimited, BulkheadFull, StoreError.
@@ -155,13 +135,12 @@ class Gates:
     def _own(self) -> Gates:
         return self if self._local is None else self._local
 
-    def budget(self, settings: RetryBudget) -> Budget:
-        """Return the budget of that name in this loop."""
-        budget = self._budgets.get(settings.name)
-        if budget is None:
-            budget = self._budgets[settings.name] = Budget(settings)
-        _check_same(settings.name, budget.settings, settings)
-        return budget
+    def budget(self, settings: RetryBudget) -> BudgetGate:
+        """Return the gate of a retry budget; raises DefinitionError when one of its name has other settings."""
+        name = f"budget:{settings.name}"
+        return self._gate(
+            name, settings, lambda: BudgetGate(settings, SharedRow(self._rows, name, BudgetRow(), self.now))
+        )
 
     def _gate(self, name: str, settings: Any, make: Callable[[], G]) -> G:
         gate: G | None = self._gates.get(name)

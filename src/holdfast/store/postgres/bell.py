@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
+import psycopg
 from psycopg.pq.abc import PGresult
 
-from holdfast.errors import StoreError
+from holdfast.store.postgres.lines import Line
 from holdfast.store.postgres.link import Link, Statement
 from holdfast.store.postgres.queries import SQL
 from holdfast.store.postgres.wire import text
@@ -21,13 +21,13 @@ from holdfast.store.postgres.wire import text
 class Bell:
     """Rings for others, and is heard here. Belongs to one event loop."""
 
-    def __init__(self, ask: Callable[[Statement], Awaitable[Sequence[PGresult]]]) -> None:
-        """`ask` runs a statement on a line that is not the one of the commits: NOTIFY takes a lock of the cluster."""
-        self._ask = ask
+    def __init__(self, line: Line) -> None:
+        """Ring on a line that is not the one of the commits: NOTIFY takes a lock of the cluster."""
+        self._line = line
         self._name: Final = uuid.uuid4().hex
         self._notify = Statement(SQL["notify"], (text(self._name),))
         self._heard = asyncio.Event()
-        self._ringing: asyncio.Task[None] | None = None
+        self._ringing: asyncio.Future[None] | None = None
         self._again = False
 
     def attend(self, link: Link) -> None:
@@ -36,11 +36,10 @@ class Bell:
         link.send(Statement(SQL["listen"])).add_done_callback(_ignore)
 
     def ring(self) -> None:
-        """Tell others that there may be work. Rings that come while one is under way are one more."""
+        """Tell others that there may be work, at once. Rings that come while one is under way are one more."""
+        self._again = True
         if self._ringing is None:
-            self._ringing = asyncio.get_running_loop().create_task(self._ring(), name="holdfast-bell")
-        else:
-            self._again = True
+            self._ring()
 
     async def rest(self, seconds: float) -> bool:
         """Return True as soon as another process rings, False after so many seconds."""
@@ -58,17 +57,18 @@ class Bell:
         if self._ringing is not None:
             await self._ringing
 
-    async def _ring(self) -> None:
-        try:
-            while True:
-                self._again = False
-                await self._ask(self._notify)
-                if not self._again:
-                    return
-        except StoreError:
-            return
-        finally:
-            self._ringing = None
+    def _ring(self) -> None:
+        link = self._line.ready
+        if self._again and link is not None:  # without a link the others look by themselves
+            self._again, self._ringing = False, asyncio.get_running_loop().create_future()
+            link.post((self._notify,), self._rung)
+
+    def _rung(self, _results: list[PGresult], error: psycopg.Error | None) -> None:
+        ringing, self._ringing = self._ringing, None
+        if ringing is not None:
+            ringing.set_result(None)
+        if error is None:
+            self._ring()
 
     def _hear(self, told: bytes) -> None:
         if told.decode() != self._name:

@@ -12,7 +12,7 @@ from holdfast.model.ids import Instant, RunId, WorkerId
 from holdfast.model.run import RunStatus
 from holdfast.store import codec
 from holdfast.store.postgres.link import Statement
-from holdfast.store.postgres.queries import SQL
+from holdfast.store.postgres.queries import NAMES, SQL
 from holdfast.store.postgres.wire import Value, blob, documents, number, numbers, rows, text, texts
 from holdfast.store.rows import Chunk, Claimed, Delivered, Delivery, WorkerRow
 
@@ -156,7 +156,7 @@ def delete(run: RunId, at: Instant | None, *, tombstone: bool) -> Statement:
 
 
 def _statement(name: str, *values: Value) -> Statement:
-    return Statement(SQL[name], values)
+    return Statement(SQL[name], values, NAMES.get(name, b""))
 
 
 def transaction(result: PGresult) -> int:

@@ -16,7 +16,7 @@ from holdfast.model.commit import Commit, Committed, Conflict, Deliver, Dequeue,
 from holdfast.model.facts import FORMAT, Journal
 from holdfast.store import codec
 from holdfast.store.postgres.link import Statement
-from holdfast.store.postgres.queries import SQL
+from holdfast.store.postgres.queries import NAMES, SQL
 from holdfast.store.postgres.wire import Value, blobs, documents, number, numbers, rows, texts
 
 _FORMAT: Final = number(FORMAT)
@@ -94,7 +94,7 @@ class Group:
         return released, wakes
 
     def _say(self, name: str, *values: Value) -> int:
-        self.statements.append(Statement(SQL[name], values))
+        self.statements.append(Statement(SQL[name], values, NAMES.get(name, b"")))
         return len(self.statements) - 1
 
     def _lock_others(self) -> None:

@@ -2,7 +2,8 @@
 
 All statements of a batch are one transaction, written or not as a whole. Batches go out at once, however many are
 under way, and are answered in order. Nothing here depends on the server's session, so that a pooler may give each
-transaction another one: statements are unnamed, and nothing is set.
+transaction another one: nothing is set, and where the session has lost a prepared statement, or may not have any, the
+batch, of which nothing was written, goes out once more with its statements as they are.
 """
 
 from __future__ import annotations
@@ -20,12 +21,17 @@ from holdfast.store.postgres.wire import Value
 
 _BINARY: Final = 1
 
+_UNPREPARED: Final = frozenset({"26000", "42P05", "0A000"})
+"""What a server or pooler says where a prepared statement is unknown, there already, out of date or forbidden."""
+
 
 class Statement(NamedTuple):
     """SQL with its parameters."""
 
     sql: bytes
     values: Sequence[Value] = ()
+    name: bytes = b""
+    """Under which the server may keep it prepared. One name stands for one text, whoever prepared it."""
 
 
 Heard = Callable[[list[PGresult], "psycopg.Error | None"], None]
@@ -33,10 +39,12 @@ Heard = Callable[[list[PGresult], "psycopg.Error | None"], None]
 
 
 class _Batch:
-    __slots__ = ("error", "heard", "results")
+    __slots__ = ("error", "heard", "prepared", "results", "statements")
 
-    def __init__(self, heard: Heard) -> None:
+    def __init__(self, statements: Sequence[Statement], heard: Heard) -> None:
+        self.statements = statements
         self.heard = heard
+        self.prepared = False
         self.results: list[PGresult] = []
         self.error: psycopg.Error | None = None
 
@@ -45,6 +53,11 @@ class _Batch:
             self.results.append(result)
         elif self.error is None and result.status == pq.ExecStatus.FATAL_ERROR:
             self.error = errors.error_from_result(result)
+
+    @property
+    def is_unprepared(self) -> bool:
+        """Tell whether nothing but a prepared statement was in its way."""
+        return self.prepared and self.error is not None and self.error.sqlstate in _UNPREPARED
 
     def end(self) -> None:
         self.heard(self.results, self.error)
@@ -63,6 +76,8 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._batches: deque[_Batch] = deque()
         self._writing = False
+        self._prepared: set[bytes] = set()
+        self._prepares = True
         self.lost = False
         """True when the connection is of no more use."""
         self.heard: Callable[[bytes], None] | None = None
@@ -99,26 +114,40 @@ class Link:
 
     def post(self, statements: Sequence[Statement], heard: Heard) -> None:
         """Run statements as one transaction, as `send` does; `heard` is called by who reads the answer."""
-        batch = _Batch(heard)
+        batch = _Batch(statements, heard)
         if self.lost:
             batch.error = psycopg.OperationalError("the connection was lost before")
             self._loop.call_soon(batch.end)
             return
-        conn = self._conn
-        self._batches.append(batch)
         try:
-            for sql, values in statements:
-                conn.send_query_params(
-                    sql,
-                    [value.data for value in values],
-                    [value.type for value in values],
-                    (_BINARY,) * len(values),
-                    _BINARY,
-                )
-            conn.pipeline_sync()
+            for statement in statements:
+                if statement.name and self._prepares and statement.name not in self._prepared:
+                    self._prepare(statement)
+            self._batches.append(batch)
+            for statement in statements:
+                self._send(batch, statement)
+            self._conn.pipeline_sync()
             self._flush()
         except psycopg.Error as error:
             self._lose(error)
+
+    def _send(self, batch: _Batch, statement: Statement) -> None:
+        values = statement.values
+        data, formats = [value.data for value in values], (_BINARY,) * len(values)
+        if statement.name in self._prepared and self._prepares:
+            batch.prepared = True
+            self._conn.send_query_prepared(statement.name, data, formats, _BINARY)
+        else:
+            self._conn.send_query_params(
+                statement.sql, data, [value.type for value in values], formats, _BINARY
+            )
+
+    def _prepare(self, statement: Statement) -> None:
+        """Have the server prepare a statement, in a batch before that which needs it."""
+        self._batches.append(_Batch((), _ignore))
+        self._conn.send_prepare(statement.name, statement.sql, [value.type for value in statement.values])
+        self._conn.pipeline_sync()
+        self._prepared.add(statement.name)
 
     def close(self) -> None:
         """Disconnect; what is under way fails."""
@@ -169,7 +198,12 @@ class Link:
                 continue
             ended = False
             if result.status == pq.ExecStatus.PIPELINE_SYNC:
-                batches.popleft().end()
+                batch = batches.popleft()
+                if batch.is_unprepared:
+                    self._prepares = False
+                    self.post(batch.statements, batch.heard)
+                else:
+                    batch.end()
             else:
                 batches[0].add(result)
 
@@ -185,6 +219,10 @@ class Link:
         for batch in batches:
             batch.error = _without_state(batch.error or error)
             batch.end()
+
+
+def _ignore(_results: list[PGresult], _error: psycopg.Error | None) -> None:
+    """Take note of nothing: what went wrong is told to who comes next."""
 
 
 def _without_state(error: psycopg.Error) -> psycopg.Error:

@@ -110,6 +110,9 @@ SELECT name, body FROM holdfast.profiles WHERE workflow = $1 ORDER BY name
 -- limit_select: a row that processes change together
 SELECT version, convert_to(body::text, 'UTF8') FROM holdfast.limits WHERE name = $1
 
+-- limits_select: such rows by the beginning of their names
+SELECT name, version, convert_to(body::text, 'UTF8') FROM holdfast.limits WHERE starts_with(name, $1)
+
 -- limit_insert: such a row, when there is none
 INSERT INTO holdfast.limits (name, version, body) VALUES ($1, 1, $2::text::json)
 ON CONFLICT (name) DO NOTHING RETURNING version

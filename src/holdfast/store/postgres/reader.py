@@ -172,6 +172,11 @@ class Reader:
         found = await self._rows("limit_select", text(name))
         return LimitRow(*found[0]) if found else None
 
+    async def limits(self, prefix: str) -> dict[str, LimitRow]:
+        """Return the rows whose names begin so, by their names, in order."""
+        found = sorted(await self._rows("limits_select", text(prefix)))
+        return {name: LimitRow(version, body) for name, version, body in found}
+
     async def runs(self, query: RunQuery) -> list[RunRow]:
         """Return the runs that match, in order; all statuses in one statement, so that no run is missed or twice."""
         way = "ASC" if query.ascending else "DESC"

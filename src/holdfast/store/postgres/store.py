@@ -91,7 +91,7 @@ class PostgresStore:
             Line(self._place),
         ]
         self._near, self._far = Reader(near, self.url, era), Reader(far, self.url, era)
-        self._bell = Bell(self._near.ask)
+        self._bell = Bell(near)
         self._writer = Writer(writing, self.url, self.stats, self._at)
         self._aside = Writer(aside, self.url, self.stats, self._at)
         self._closed = False
@@ -121,10 +121,8 @@ class PostgresStore:
 
     def commit(self, commits: Sequence[Commit]) -> asyncio.Future[list[Committed | Conflict]]:
         """Write commits in the next transaction."""
-        future = self._open_writer().commit(commits)
-        if any(commit.effects and _makes_work(commit) for commit in commits):
-            future.add_done_callback(self._ring)
-        return future
+        rings = any(commit.effects and _makes_work(commit) for commit in commits)
+        return self._open_writer().commit(commits, self._ring if rings else None)
 
     async def deliver(self, deliveries: Sequence[Delivery]) -> Sequence[Delivered]:
         """Put arrivals into inboxes."""
@@ -252,6 +250,10 @@ class PostgresStore:
         """Return a row that processes change together."""
         return await self._reader().limit(name)
 
+    async def limits(self, prefix: str) -> dict[str, LimitRow]:
+        """Return the rows whose names begin so."""
+        return await self._reader().limits(prefix)
+
     async def set_limit(self, name: str, version: int, body: bytes) -> bool:
         """Write such a row, in a transaction of its own: nobody waits for its lock longer than for a moment."""
         statement = changes.set_limit(name, version, body)
@@ -334,7 +336,7 @@ class PostgresStore:
     def _greet(self, link: Link) -> None:
         self._open_bell().attend(link)
 
-    def _ring(self, _: object = None) -> None:
+    def _ring(self) -> None:
         """Tell other processes that we made work, and look soon for what they make of it."""
         self._pause = FIRST_POLL
         if self._writer is not None:

@@ -26,6 +26,8 @@ _BOOL, _BYTEA, _INT8, _TEXT, _JSON, _XID8, _UNKNOWN, _RECORD, _VOID = (
 _JSON_ARRAY, _BYTEA_ARRAY, _TEXT_ARRAY, _INT8_ARRAY = 199, 1001, 1009, 1016
 
 _HEAD: Final = struct.Struct(">iiiii")
+_HEAD_OF_ONE: Final = struct.Struct(">iiiiii")
+_ONE_LONG: Final = struct.Struct(">iiiiiiq")
 _SIZE: Final = struct.Struct(">i")
 _LONG: Final = struct.Struct(">q")
 _FIELD: Final = struct.Struct(">Ii")
@@ -53,6 +55,8 @@ def numbers(values: Sequence[int | None]) -> Value:
     """Return integers as one parameter, an array."""
     if not values:
         return _NO_NUMBERS
+    if len(values) == 1 and values[0] is not None:  # the usual case of a run alone
+        return Value(_ONE_LONG.pack(1, 0, _INT8, 1, 1, 8, values[0]), _INT8_ARRAY)
     if None in values:
         return Value(
             _array([None if value is None else _LONG.pack(value) for value in values], _INT8), _INT8_ARRAY
@@ -104,6 +108,9 @@ def _encoded(value: str) -> bytes:
 def _array(values: Sequence[bytes | None], type_: int) -> bytes:
     if not values:
         return _HEAD.pack(0, 0, type_, 0, 0)[:12]
+    if len(values) == 1:
+        (value,) = values
+        return _ONE_NULL[type_] if value is None else _HEAD_OF_ONE.pack(1, 0, type_, 1, 1, len(value)) + value
     size, parts = _SIZE.pack, [_HEAD.pack(1, 1, type_, len(values), 1)]
     for value in values:
         if value is None:
@@ -113,6 +120,7 @@ def _array(values: Sequence[bytes | None], type_: int) -> bytes:
     return b"".join(parts)
 
 
+_ONE_NULL: Final = {type_: _HEAD.pack(1, 1, type_, 1, 1) + _NULL for type_ in (_TEXT, _JSON, _BYTEA, _INT8)}
 _NO_NUMBERS: Final = Value(_array([], _INT8), _INT8_ARRAY)
 
 

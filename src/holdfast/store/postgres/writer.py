@@ -51,6 +51,7 @@ class _Call(NamedTuple):
 
     future: asyncio.Future[Any]
     given: Any
+    then: Callable[[], None] | None = None
 
 
 class _Parcel(NamedTuple):
@@ -87,9 +88,11 @@ class Writer:
         self.ours: set[int] = set()
         """The numbers of the transactions that were written here lately."""
 
-    def commit(self, commits: Sequence[Commit]) -> asyncio.Future[list[Committed | Conflict]]:
-        """Return the future answers to these commits."""
-        return self._gather(self._commits, commits)
+    def commit(
+        self, commits: Sequence[Commit], then: Callable[[], None] | None = None
+    ) -> asyncio.Future[list[Committed | Conflict]]:
+        """Return the future answers to these commits. `then` is called as soon as they are durable."""
+        return self._gather(self._commits, commits, then)
 
     def deliver(self, deliveries: Sequence[Delivery]) -> asyncio.Future[list[Delivered]]:
         """Return the future answers to these deliveries."""
@@ -99,11 +102,13 @@ class Writer:
         """Return the future answer of a statement in a transaction of its own."""
         return self._gather(self._others, (statement, read))
 
-    def _gather(self, calls: deque[_Call], given: Any) -> asyncio.Future[Any]:
+    def _gather(
+        self, calls: deque[_Call], given: Any, then: Callable[[], None] | None = None
+    ) -> asyncio.Future[Any]:
         if self._closed:
             raise StoreUnavailable(f"the store {self._where} is closed", fix="Open it again.")
         future: asyncio.Future[Any] = self._loop.create_future()
-        calls.append(_Call(future, given))
+        calls.append(_Call(future, given, then))
         if not self._busy:
             self._busy = True
             if self._alone:
@@ -130,7 +135,8 @@ class Writer:
         """Send what waits."""
         bundles = self._take()
         self._left += len(bundles)
-        self._alone = self._left == 1 and len(bundles[0][1]) == 1
+        if bundles:
+            self._alone = self._left == 1 and len(bundles[0][1]) == 1
         for pack, calls in bundles:
             self._send(pack, calls)
         if not self._left:
@@ -205,6 +211,8 @@ class Writer:
         for call, answer in zip(calls, answers, strict=True):
             if not call.future.done():  # else the caller was cancelled
                 call.future.set_result(answer)
+            if call.then is not None:
+                call.then()
 
     async def _transact(self, pack: _Pack, calls: Sequence[_Call], met: Exception | None) -> Sequence[Any]:
         """Write calls in one transaction, again when the error passes; `met` is what the first try met."""
@@ -266,7 +274,7 @@ class Writer:
         )
 
     def _pack_other(self, calls: Sequence[_Call]) -> _Parcel:
-        ((_, (statement, read)),) = calls
+        ((_, (statement, read), _),) = calls
         return self._parcel(statement, lambda result: [read(result)])
 
     def _parcel(self, statement: Statement, read: Callable[[PGresult], Sequence[Any]]) -> _Parcel:

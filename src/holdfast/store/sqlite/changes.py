@@ -195,17 +195,23 @@ def move_due(database: sqlite3.Connection, now: Instant, limit: int) -> int:
     return len(rows)
 
 
-def delete(database: sqlite3.Connection, run: RunId, now: Instant, *, tombstone: bool) -> Delivered:
-    """Delete an ended run and its descendants; with a tombstone their ids stay taken."""
+def family_refusing(database: sqlite3.Connection, run: RunId) -> tuple[list[RunId], Delivered]:
+    """Return a run with its descendants, children first, and what a delete answers; none when it must not be."""
     family = database.execute(SQL["run_family"], (run,)).fetchall()
     if not family:
-        return Delivered("unknown")
+        return [], Delivered("unknown")
     statuses = [(codec.status_named(status), worker) for _, status, worker in family]
     for status, worker in statuses:
         if status not in ENDED:
-            return Delivered("refused", status, worker)
-    for id_, _, _ in reversed(family):
+            return [], Delivered("refused", status, worker)
+    return [id_ for id_, _, _ in reversed(family)], Delivered("delivered", *statuses[0])
+
+
+def delete(database: sqlite3.Connection, run: RunId, now: Instant, *, tombstone: bool) -> Delivered:
+    """Delete an ended run and its descendants; with a tombstone their ids stay taken."""
+    family, answer = family_refusing(database, run)
+    for id_ in family:
         if tombstone:
             database.execute(SQL["tombstone_insert"], (id_, now))
         database.execute(SQL["run_delete"], (id_,))
-    return Delivered("delivered", *statuses[0])
+    return answer

@@ -170,6 +170,47 @@ SELECT family.id, r.status, coalesce(jobs.worker, '') FROM family
 JOIN workflow_runs AS r ON r.id = family.id LEFT JOIN jobs ON jobs.run = r.id
 ORDER BY family.depth
 
+-- family_size: how many facts a run and its descendants have
+WITH RECURSIVE family (id) AS (
+    VALUES (?)
+    UNION
+    SELECT child.id FROM workflow_runs AS child JOIN family ON child.parent = family.id WHERE child.parent <> ''
+)
+SELECT coalesce(sum(r.position), 0) FROM family JOIN workflow_runs AS r ON r.id = family.id
+
+-- leaving_insert: a run of which rows are left
+INSERT OR IGNORE INTO leaving (run) VALUES (?)
+
+-- leaving_next: such a run
+SELECT run FROM leaving ORDER BY run LIMIT 1
+
+-- leaving_delete: nothing of it is left
+DELETE FROM leaving WHERE run = ?
+
+-- job_drop: a run's job, if there is one
+DELETE FROM jobs WHERE run = ?
+
+-- tags_drop: a run's tags
+DELETE FROM run_tags WHERE run = ?
+
+-- letter_drop: that a run's dead letter was put away
+DELETE FROM dead_letters WHERE run = ?
+
+-- journal_sweep: some rows of a run
+DELETE FROM journal WHERE seq IN (SELECT seq FROM journal WHERE run = ? LIMIT ?)
+
+-- payload_sweep: some rows of a run
+DELETE FROM payloads WHERE rowid IN (SELECT rowid FROM payloads WHERE run = ? LIMIT ?)
+
+-- checkpoint_sweep: some rows of a run
+DELETE FROM checkpoints WHERE rowid IN (SELECT rowid FROM checkpoints WHERE run = ? LIMIT ?)
+
+-- chunk_sweep: some rows of a run
+DELETE FROM chunks WHERE number IN (SELECT number FROM chunks WHERE run = ? LIMIT ?)
+
+-- inbox_sweep: some rows of a run
+DELETE FROM inbox WHERE id IN (SELECT id FROM inbox WHERE run = ? LIMIT ?)
+
 -- run_delete: a run with all that is its own
 DELETE FROM workflow_runs WHERE id = ?
 
@@ -245,6 +286,9 @@ SELECT name, body FROM profiles WHERE workflow = ? ORDER BY name
 -- limit_select: a row that processes change together
 SELECT version, CAST(body AS BLOB) FROM limits WHERE name = ?
 
+-- limits_select: such rows by the beginning of their names
+SELECT name, version, CAST(body AS BLOB) FROM limits WHERE substr(name, 1, length(?1)) = ?1
+
 -- limit_insert: such a row, when there is none
 INSERT INTO limits (name, version, body) VALUES (?, 1, CAST(? AS TEXT)) ON CONFLICT (name) DO NOTHING
 
@@ -257,7 +301,10 @@ SELECT id, position, ? FROM workflow_runs WHERE id = ? AND position = ? AND stat
 ON CONFLICT (run) DO UPDATE SET position = excluded.position, discarded_at = excluded.discarded_at
 
 -- tombstone_delete: ids of runs that were deleted long ago are free again
-DELETE FROM tombstones WHERE run IN (SELECT run FROM tombstones WHERE at < ? LIMIT ?)
+DELETE FROM tombstones WHERE run IN (
+    SELECT t.run FROM tombstones AS t
+    WHERE t.at < ? AND NOT EXISTS (SELECT 1 FROM leaving AS l WHERE l.run = t.run) LIMIT ?
+)
 
 -- worker_select: all workers
 SELECT id, host, boot, namespace, pid, lock, queues, workflows, version, started_at, leased_until, stopped_at

@@ -138,6 +138,12 @@ def read_limit(database: sqlite3.Connection, name: str) -> LimitRow | None:
     return None if row is None else LimitRow(*row)
 
 
+def read_limits(database: sqlite3.Connection, prefix: str) -> dict[str, LimitRow]:
+    """Return the rows whose names begin so, by their names, in order."""
+    found = sorted(database.execute(SQL["limits_select"], (prefix,)))
+    return {name: LimitRow(version, body) for name, version, body in found}
+
+
 def read_profiles(database: sqlite3.Connection, workflow: str) -> dict[str, bytes]:
     """Return a workflow's profiles by name."""
     return dict(database.execute(SQL["profile_select"], (workflow,)))
@@ -177,7 +183,14 @@ def find_faults(database: sqlite3.Connection) -> list[str]:
     faults += [
         f"{table}: row {row} belongs to no row of {parent}"
         for table, row, parent, _ in database.execute("PRAGMA foreign_key_check")
+        if not _is_leaving(database, table, row)
     ]
     return faults + [
         f"run {run}: its journal has a gap" for (run,) in database.execute(SQL["journal_broken"])
     ]
+
+
+def _is_leaving(database: sqlite3.Connection, table: str, row: int | None) -> bool:
+    """Tell whether a row is of a run that is deleted, and goes soon."""
+    of_row = f"SELECT 1 FROM leaving WHERE run = (SELECT run FROM {table} WHERE rowid = ?)"  # noqa: S608 - SQLite named it
+    return row is not None and database.execute(of_row, (row,)).fetchone() is not None

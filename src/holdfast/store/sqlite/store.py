@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import sqlite3
 import threading
@@ -12,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
-from holdfast.errors import StoreUnavailable
+from holdfast.errors import StoreError, StoreUnavailable
 from holdfast.model.commit import Commit, Committed, Conflict
 from holdfast.model.ids import Instant, RunId, WorkerId
 from holdfast.model.run import RunRow
@@ -31,7 +32,7 @@ from holdfast.store.rows import (
     StoreStats,
     WorkerRow,
 )
-from holdfast.store.sqlite import changes, reader
+from holdfast.store.sqlite import changes, leaving, reader
 from holdfast.store.sqlite.connection import MEMORY, connect, connect_reader, prepare
 from holdfast.store.sqlite.failures import explained, insist
 from holdfast.store.sqlite.queries import SQL
@@ -159,10 +160,32 @@ class SqliteStore:
         return await self._write(lambda database: changes.move_due(database, self.now(), limit))
 
     async def delete(self, run: RunId, *, tombstone: bool = True) -> Delivered:
-        """Delete an ended run with its descendants."""
+        """Delete an ended run with its descendants. Very many rows go a few at a time, after the run is gone."""
+        if not self._in_memory and tombstone and self._family_size(run) >= leaving.LARGE:
+            return await self._delete_large(run)
         return await self._write(
             lambda database: changes.delete(database, run, self.now(), tombstone=tombstone)
         )
+
+    def _family_size(self, run: RunId) -> int:
+        return int(self._read(lambda database: database.execute(SQL["family_size"], (run,)).fetchone()[0]))
+
+    async def _delete_large(self, run: RunId) -> Delivered:
+        self._open_writer()
+        try:
+            answer = await asyncio.to_thread(leaving.detach, self._path, run, self.now())
+        except sqlite3.Error as error:
+            raise explained(error, self._path) from error
+        with contextlib.suppress(StoreError):  # it is gone; what is left is swept later
+            await self._sweep()
+        return answer
+
+    async def _sweep(self) -> None:
+        """Delete what is left of runs that are gone."""
+        while True:
+            if not await self._write(leaving.sweep):
+                return
+            await asyncio.sleep(leaving.REST)
 
     def renew(self, worker: WorkerId, until: Instant) -> bool:
         """Extend a lease, from any thread, whatever the loop does."""
@@ -220,6 +243,10 @@ class SqliteStore:
         """Return a row that processes change together."""
         return self._read(lambda database: reader.read_limit(database, name))
 
+    async def limits(self, prefix: str) -> dict[str, LimitRow]:
+        """Return the rows whose names begin so."""
+        return self._read(lambda database: reader.read_limits(database, prefix))
+
     async def set_limit(self, name: str, version: int, body: bytes) -> bool:
         """Write such a row."""
         return await self._write(lambda database: changes.set_limit(database, name, version, body))
@@ -229,7 +256,9 @@ class SqliteStore:
         return await self._write(lambda database: changes.discard(database, run, position, self.now()))
 
     async def forget(self, before: Instant, limit: int = 1000) -> int:
-        """Set ids of deleted runs free."""
+        """Set ids of deleted runs free, and delete what a crash left of them."""
+        if self._read(lambda database: database.execute(SQL["leaving_next"]).fetchone()) is not None:
+            await self._sweep()
         return await self._write(lambda database: changes.forget(database, before, limit))
 
     async def next_due(self) -> Instant | None:

@@ -1,0 +1,1 @@
+"""The life cycle of an assessment period: eight states as a table."""

@@ -1,0 +1,1 @@
+"""DAGs: tasks that start as soon as those that they depend on allow it."""

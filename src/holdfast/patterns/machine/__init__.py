@@ -1,0 +1,1 @@
+"""State machines: statecharts whose transitions are decided in commits."""
