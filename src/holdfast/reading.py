@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -29,7 +30,7 @@ from holdfast.registry import Registry
 from holdfast.run import Page, Run, WorkerInfo, WorkflowInfo
 from holdfast.runtime.assembly import Assembly
 from holdfast.runtime.host import Host
-from holdfast.runtime.loading import Loaded, load_run, own_definition, params_of
+from holdfast.runtime.loading import Loaded, load_inputs, load_run, own_definition, params_of
 from holdfast.services import Runtime
 from holdfast.store.open import is_in_memory
 from holdfast.store.port import Store
@@ -292,7 +293,10 @@ class Reading(ABC):
         return [chunk for chunk in found if chunk.position <= end]
 
     async def stages(self, id: RunId, *, inputs: bool = False) -> list[Stage]:
-        """Return the audit of the run's nodes; with `inputs` the states they saw, which costs a fold."""
+        """Return the audit of the run's nodes; with `inputs` also what each was given, which costs a fold.
+
+        That needs the workflow to be registered here.
+        """
         row = await self._row(id)
         rows = await self._all(row)
         read = reader(await self._store.blobs(id))
@@ -300,11 +304,9 @@ class Reading(ABC):
         found = audit_stages(rows, held=held, now=self._store.now(), decode=read)
         if not inputs:
             return found
-        states: dict[int, dict[str, Any]] = {}
-        for stage in found:
-            if stage.position not in states:
-                states[stage.position] = await self.state(id, stage.position)
-        return [stage.with_input(states[stage.position]) for stage in found]
+        workflow = self.registry.get(row.workflow)
+        given = await load_inputs(self._store, row, workflow, self.runtime, found)
+        return [dataclasses.replace(stage, input=value) for stage, value in zip(found, given, strict=True)]
 
     async def decisions(self, id: RunId) -> list[Decision]:
         """Return every edge that was tried, with its outcome and reason."""

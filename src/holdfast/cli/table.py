@@ -164,7 +164,7 @@ def _result(add: Add) -> None:
 
 def _stages(add: Add) -> None:
     _of_run(add)
-    add("--inputs", action="store_true", help="with the state that each stage saw; needs --app")
+    add("--inputs", action="store_true", help="with what each stage was given; needs --app")
     _app(add, "only for --inputs")
 
 

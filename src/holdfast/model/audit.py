@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, cast
 
@@ -34,7 +34,7 @@ class Stage:
     """One execution of a node, task or action. Times, duration (seconds) and worker are those of the last attempt.
 
     `error` is the last one known, also while the stage is tried again. `input` is what a fan-out item or a call
-    was given; a node's input is the run's state at `position`, where the stage was scheduled.
+    was given, and a task's arguments by name; a node's is the run's state at `position`, where the stage was scheduled.
     """
 
     name: str
@@ -50,10 +50,6 @@ class Stage:
     worker: str = ""
     attempts: tuple[Attempt, ...] = ()
     position: int = 0
-
-    def with_input(self, state: Any) -> Stage:
-        """Return the stage with the state that it saw as its input, unless it was given one of its own."""
-        return replace(self, input=state) if self.input is None else self
 
     def to_dict(self) -> dict[str, Any]:
         """Return the stage as values that JSON knows."""

@@ -10,10 +10,12 @@ import msgspec
 from holdfast.core.ending import Ending
 from holdfast.core.nesting import definition_of, params_in
 from holdfast.core.program import Program, Workflow, fold, fold_key
+from holdfast.core.supervision import Supervision
 from holdfast.core.work import Blobs
 from holdfast.errors import NondeterminismError, RunNotFound
 from holdfast.model import facts
-from holdfast.model.ids import RunId
+from holdfast.model.audit import Stage
+from holdfast.model.ids import RunId, step_id
 from holdfast.model.run import RunRow
 from holdfast.runtime.opening import opened
 from holdfast.store.port import Store
@@ -71,6 +73,39 @@ async def load_row(
         progress = _folded(program, progress, run, facts_of(each, at))
     fold_size = len(stored.fold.data) if stored.fold is not None else 0
     return Loaded(stored.run, program, progress, blobs, len(stored.rows), size, fold_size)
+
+
+async def load_inputs(
+    store: Store, row: RunRow, workflow: Workflow, services: Any, stages: Sequence[Stage]
+) -> list[Any]:
+    """Return what each of a run's stages was given: what the pattern says of it, else its own, else the run's state.
+
+    Folds the journal once. Raises what `load_row` raises.
+    """
+    blobs = Blobs(await store.blobs(row.id))
+    if row.parent:
+        workflow = await own_definition(store, row, workflow, services)
+    program = opened(workflow, services, params_of(row), blobs)
+    progress, found, waiting = program.start(), list[Any](), iter(stages)
+    stage = next(waiting, None)
+    for each in await store.journal(row.id, limit=row.position + 1):
+        for position, fact in enumerate(facts_of(each), each.position):
+            progress = _folded(program, progress, row.id, (fact,))
+            while stage is not None and stage.position == position:
+                found.append(_given(program, progress, stage))
+                stage = next(waiting, None)
+    return found
+
+
+def _given(program: Any, progress: Any, stage: Stage) -> Any:
+    if isinstance(program, Supervision):
+        program, progress = program.pattern, progress.inner
+    told = None
+    if hasattr(program, "given"):
+        told = program.given(progress, step_id(stage.name, stage.iteration))
+    if told is None:
+        told = stage.input
+    return program.state(progress) if told is None else told
 
 
 async def load_ending(store: Store, run: RunId) -> Loaded:

@@ -77,12 +77,6 @@ def test_what_a_fan_out_item_was_given_is_its_input() -> None:
         ({"n": 1}, 1),
         ({"n": 2}, 2),
     ]
-    assert first.with_input({"state": 0}) is first
-
-
-def test_a_node_may_be_shown_with_the_state_that_it_saw() -> None:
-    stage = journal().commit(SCHEDULED).stage()
-    assert stage.with_input({"state": 0}).input == {"state": 0}
 
 
 def test_large_values_come_from_the_blobs_given() -> None:

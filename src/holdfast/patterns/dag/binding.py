@@ -86,6 +86,17 @@ def bind(
     return _arranged(shape, found, pool, depends_on, params, tuple(missing))
 
 
+def named(shape: Shape, binding: Binding, value: Callable[[Source], Any]) -> dict[str, Any]:
+    """Return a call's arguments for people to read, by the names of parameters; the step's context is left out.
+
+    What has no parameter of its own is named after where it comes from.
+    """
+    names = [parameter.name for parameter in shape.parameters if parameter.kind in _POSITIONAL]
+    names += [source.name or source.kind for source in binding.args[len(names) :]]
+    given = (*zip(names, binding.args, strict=False), *binding.kwargs)
+    return {name: value(source) for name, source in given if source.kind != "step"}
+
+
 def _by_name(
     parameters: Iterable[inspect.Parameter], depends_on: Collection[str], params: Collection[str]
 ) -> dict[str, Source]:

@@ -19,7 +19,7 @@ from holdfast.model import commands, facts
 from holdfast.model.ids import StepId, split_step, step_id
 from holdfast.model.state import reference, split_large
 from holdfast.model.values import decode, encode, pack
-from holdfast.patterns.dag.binding import Source
+from holdfast.patterns.dag.binding import Source, named
 from holdfast.patterns.dag.mapped import Mapped, Span
 from holdfast.patterns.dag.plan import Node, Plan
 from holdfast.patterns.dag.progress import MAP, DagProgress
@@ -288,6 +288,22 @@ class DagProgram:
         before = [self.plan.names[number] for number in node.before]
         params = self._value(raws, Source("params"))
         return TaskRun(node.task, before, params, partial(self._value, raws))
+
+    def given(self, progress: DagProgress, step: StepId) -> dict[str, Any] | None:
+        """Return the arguments of an open step's task by name; for a workflow the params of its run.
+
+        None for a step that today's code has no task for.
+        """
+        found = progress.ledger.open[step]
+        try:
+            node = self._node(progress, found, found.kind)
+        except NondeterminismError:
+            return None
+        if node.task.shape is not None:
+            value = partial(self._value, self._raws(progress, node, found))
+            return named(node.task.shape, self._bindings[node.number], value)
+        work = self.child(progress, found)
+        return work.params(work.workflow)
 
     def _node(self, progress: DagProgress, step: OpenStep, kind: str) -> Node:
         number = self.plan.numbers.get(step.name)
