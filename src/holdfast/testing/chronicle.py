@@ -82,7 +82,7 @@ class Chronicle:
                 self.violations.append(f"run {commit.run}: a commit of a run that never began")
                 continue
             book = self.books[commit.run]
-            if not commit.facts and book.written and book.written[-1].commit.id == commit.id:
+            if not commit.facts and any(commit.id == written.commit.id for written in book.written):
                 continue  # it came again, since its answer was lost; there is nothing that it writes twice
             self.violations.extend(
                 f"run {commit.run}: {text}" for text in _wrong(book, commit, answer, worker)
@@ -94,12 +94,9 @@ class Chronicle:
                     self._begin(effect.first, worker)
 
     def _begin(self, first: Commit, worker: WorkerId) -> None:
-        """Open a child's book. A claim that was made in the same transaction was told first."""
-        book = self.books.setdefault(first.run, Book())
-        if not book.written:
-            holder = book.holder
-            _enter(book, Written(first, worker), released=False)
-            book.holder = holder
+        """Open a child's book."""
+        self.books[first.run] = Book()
+        _enter(self.books[first.run], Written(first, worker), released=False)
 
     def _hasty(self, commit: Commit) -> Iterator[str]:
         """Yield the steps that end before their children have."""
@@ -112,7 +109,7 @@ class Chronicle:
     def claimed(self, worker: WorkerId, claims: Sequence[Claimed]) -> None:
         """Take note of new holders."""
         for claim in claims:
-            book = self.books.setdefault(claim.run.id, Book())
+            book = self.books[claim.run.id]
             if claim.run.epoch <= book.epoch:
                 self.violations.append(
                     f"run {claim.run.id}: claimed under epoch {claim.run.epoch} after {book.epoch}"
@@ -124,8 +121,7 @@ class Chronicle:
         for run in runs:
             book = self.books[run]
             book.deaths += 1
-            if book.holder in workers:  # else the next claim, made in the same transaction, was told first
-                book.epoch, book.holder = book.epoch + 1, ""
+            book.epoch, book.holder = book.epoch + 1, ""
 
     def commits_of(self, run: RunId) -> list[Commit]:
         """Return a run's commits that recorded facts, in order."""

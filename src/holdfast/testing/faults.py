@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import types
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -123,13 +124,34 @@ class Plan:
         return self.random.uniform(0, most)
 
 
+Place = list[Callable[[], None]]
+"""A call's place among all: empty until it is answered, then with what is to be told of it."""
+
+
 class Writes:
-    """How often each process wrote, so that the others notice."""
+    """What all processes wrote: how often, so that the others notice, and in which order the store did it.
+
+    That order is the order of the calls. Their answers may come in another one: a call that begins a transaction of
+    its own is answered at once, while the callers of the group before it still wait for their turn.
+    """
 
     def __init__(self) -> None:
         """Begin with nothing written."""
         self._counts: dict[str, int] = {}
         self._waiting: list[tuple[str, asyncio.Future[None]]] = []
+        self._untold: deque[Place] = deque()
+
+    def place(self) -> Place:
+        """Take the place of the call that is made now."""
+        place: Place = []
+        self._untold.append(place)
+        return place
+
+    def tell(self, place: Place, tell: Callable[[], None]) -> None:
+        """Tell of a call as soon as all before it are told."""
+        place.append(tell)
+        while self._untold and self._untold[0]:
+            self._untold.popleft()[0]()
 
     def wrote(self, process: str) -> None:
         """Count a write and wake who waits for those of others."""
@@ -181,6 +203,10 @@ def _steps(begun: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any,
             waits_for = step()
         except StopIteration as done:
             return cast("T", done.value)
+
+
+def _nothing() -> None:
+    """Tell nothing of a call that failed."""
 
 
 class FaultyStore(FaultyBeside):
@@ -282,9 +308,7 @@ class FaultyStore(FaultyBeside):
         async def carry() -> T:
             if delay:
                 await asyncio.sleep(delay)
-            answer = await work()
-            if tell is not None:
-                tell(answer)
+            answer = await (work() if tell is None else self._told(work, tell))
             if answer:  # an empty answer to a claim and the like: nothing was written
                 self._writes.wrote(self._process.name)
             return answer
@@ -300,6 +324,15 @@ class FaultyStore(FaultyBeside):
         self._sent.add(task)
         task.add_done_callback(self._arrived, context=self._outside)
         return asyncio.shield(task)
+
+    async def _told(self, work: Callable[[], Awaitable[T]], tell: Callable[[T], None]) -> T:
+        place, told = self._writes.place(), _nothing
+        try:
+            answer = await work()
+            told = partial(tell, answer)
+        finally:
+            self._writes.tell(place, told)
+        return answer
 
     def _arrived(self, task: asyncio.Task[Any]) -> None:
         self._sent.discard(task)
