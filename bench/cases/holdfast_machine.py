@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import statistics
-from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 from bench.cases import holdfast_steps
-from bench.measure import NODES, AsyncExecute, Change, Load, Probe, case_parser, emit, initial_state
+from bench.measure import NODES, Change, Load, Probe, case_parser, emit
 from bench.passes import Passes
-from holdfast import Engine, StateGraph, StateMachine
+from holdfast import StateGraph, StateMachine
 from holdfast.machines import ALWAYS, action
 
 TURNS = 3
@@ -30,18 +29,19 @@ async def measure(arguments: argparse.Namespace) -> dict[str, float]:
     passes = Passes(arguments)
     machine = define(passes.probe)
     graph = holdfast_steps.add_nodes(StateGraph("bench"), passes.probe)
+    opened = partial(holdfast_steps.opened, workflow=machine, steps=transitions)
     share = Load(passes.probe, arguments.concurrency, arguments.seconds / TURNS)
     rates: dict[str, list[float]] = {"graph": [], "machine": []}
     url = arguments.url or f"sqlite:///{passes.path}"
     for _ in range(TURNS):
         for name, opening in (
             ("graph", holdfast_steps.opened(url, graph)),
-            ("machine", opened(url, machine)),
+            ("machine", opened(url)),
         ):
             async with opening as execute:
                 window = (await share.measure(execute)).metrics()
                 rates[name].append(window["steps_per_second"])
-    counted = await passes.measure(lambda url: opened(url or f"sqlite:///{passes.path}", machine))
+    counted = await passes.measure(lambda url: opened(url or f"sqlite:///{passes.path}"))
     middle = {f"{name}_steps_per_s": statistics.median(found) for name, found in rates.items()}
     return middle | {
         "machine_over_graph": middle["machine_steps_per_s"] / middle["graph_steps_per_s"],
@@ -65,18 +65,8 @@ def step(probe: Probe, index: int) -> Any:
     return action(act, f"n{index}")
 
 
-@contextlib.asynccontextmanager
-async def opened(url: str, machine: StateMachine) -> AsyncIterator[AsyncExecute]:
-    async with Engine(url, observers=()) as engine:
-
-        async def execute(run: int) -> Any:
-            result = await engine.execute(machine, initial_state(run))
-            if result["context"]["count"] != NODES:
-                message = f"run {run} ended with {result}"
-                raise RuntimeError(message)
-            return result
-
-        yield execute
+def transitions(result: dict[str, Any]) -> int:
+    return int(result["context"]["count"])
 
 
 if __name__ == "__main__":

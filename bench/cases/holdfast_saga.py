@@ -6,13 +6,13 @@ In `:memory:`, on a SQLite file (`synchronous=FULL`) or, given a URL, on Postgre
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from bench.measure import NODES, AsyncExecute, Change, Probe, case_parser, emit, initial_state
+from bench.cases import holdfast_steps
+from bench.measure import NODES, Change, Probe, case_parser, emit
 from bench.passes import Passes
-from holdfast import Engine, Saga
+from holdfast import Saga
 
 
 def main() -> None:
@@ -22,9 +22,11 @@ def main() -> None:
     passes = Passes(arguments)
     saga = define(passes.probe)
     if arguments.memory:
-        metrics = asyncio.run(passes.timed(lambda _: opened("sqlite:///:memory:", saga)))
+        metrics = asyncio.run(passes.timed(lambda _: holdfast_steps.opened("sqlite:///:memory:", saga, len)))
     else:
-        metrics = asyncio.run(passes.measure(lambda url: opened(url or f"sqlite:///{passes.path}", saga)))
+        metrics = asyncio.run(
+            passes.measure(lambda url: holdfast_steps.opened(url or f"sqlite:///{passes.path}", saga, len))
+        )
     emit(metrics)
 
 
@@ -47,20 +49,6 @@ def step(probe: Probe, index: int) -> Callable[..., Awaitable[Change]]:
 def never() -> None:
     message = "nothing fails here"
     raise AssertionError(message)
-
-
-@contextlib.asynccontextmanager
-async def opened(url: str, saga: Saga) -> AsyncIterator[AsyncExecute]:
-    async with Engine(url, observers=()) as engine:
-
-        async def execute(run: int) -> Any:
-            result = await engine.execute(saga, initial_state(run))
-            if len(result) != NODES:
-                message = f"run {run} ended with {result}"
-                raise RuntimeError(message)
-            return result
-
-        yield execute
 
 
 if __name__ == "__main__":

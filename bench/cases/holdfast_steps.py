@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from operator import itemgetter
 from typing import Any
 
 from bench.measure import NODES, AsyncExecute, Change, Probe, case_parser, emit, initial_state
 from bench.passes import Passes
-from holdfast import END, START, Engine, Runtime, State, StateGraph, workflow_factory
+from holdfast import END, START, Engine, Runtime, Saga, State, StateGraph, StateMachine, workflow_factory
 
 
 def main() -> None:
@@ -47,12 +48,17 @@ def add_nodes(graph: StateGraph, probe: Probe) -> StateGraph:
 
 
 @contextlib.asynccontextmanager
-async def opened(url: str, workflow: str | StateGraph) -> AsyncIterator[AsyncExecute]:
+async def opened(
+    url: str,
+    workflow: str | StateGraph | StateMachine | Saga,
+    steps: Callable[[Any], int] = itemgetter("count"),
+) -> AsyncIterator[AsyncExecute]:
+    """Open an engine that executes `workflow`; `steps` tells from a result how many steps the run made."""
     async with Engine(url, observers=()) as engine:
 
         async def execute(run: int) -> Any:
             result = await engine.execute(workflow, initial_state(run))
-            if result["count"] != NODES:
+            if steps(result) != NODES:
                 message = f"run {run} ended with {result}"
                 raise RuntimeError(message)
             return result

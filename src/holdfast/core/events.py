@@ -88,7 +88,9 @@ def references(raw: msgspec.Raw) -> list[str]:
 
 def resolved(raw: msgspec.Raw, blobs: Mapping[str, bytes]) -> msgspec.Raw:
     """Return an encoded value with its large parts in it."""
-    return msgspec.Raw(_REFERENCE.sub(partial(_large, blobs), bytes(raw))) if references(raw) else raw
+    if _REFERENCE.search(raw) is None:
+        return raw
+    return msgspec.Raw(_REFERENCE.sub(partial(_large, blobs), bytes(raw)))
 
 
 def _read(blobs: Mapping[str, bytes], decode: Decode, raw: msgspec.Raw) -> object:

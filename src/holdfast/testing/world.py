@@ -37,10 +37,11 @@ from holdfast.store.port import Store
 from holdfast.store.rows import RunQuery
 from holdfast.testing.chronicle import Chronicle
 from holdfast.testing.clock import VirtualClock
-from holdfast.testing.faults import NO_FAULTS, Faults, FaultyStore, Plan, Writes
+from holdfast.testing.faults import NO_FAULTS, Faults, FaultyStore, Plan
 from holdfast.testing.laws import broken_laws
 from holdfast.testing.loop import Process, ProcessDied, VirtualTime, current_process
 from holdfast.testing.machine import Locks, SimulatedHost
+from holdfast.testing.writes import Writes
 
 DAY: Final = 86_400.0
 """Virtual seconds after which a run that has not ended is held to be stuck."""

@@ -13,6 +13,7 @@ from holdfast.cli.formats import one_line, stamp
 from holdfast.cli.loading import App
 from holdfast.cli.output import Cell, Output
 from holdfast.model.audit import Difference, Interrupt, RunDiff
+from holdfast.run import Run
 
 
 def interrupts(args: Namespace, out: Output) -> int:
@@ -65,9 +66,13 @@ async def _fork(args: Namespace, out: Output, app: App | None, changes: dict[str
             return DONE
         at = run.position if args.at is None else args.at
         out.say("run ", (made.id, "bold"), f" begins as {run.id} did up to position {at}")
-        spec = "MODULE" if app is None else app.spec_for(run.workflow)
-        out.say("a worker takes it up; drive it here: ", (hints.resume(args.url, made.id, spec), "cyan"))
+        _tell_who_drives(args, out, made, app)
     return DONE
+
+
+def _tell_who_drives(args: Namespace, out: Output, run: Run, app: App | None) -> None:
+    spec = "MODULE" if app is None else app.spec_for(run.workflow)
+    out.say("a worker takes it up; drive it here: ", (hints.resume(args.url, run.id, spec), "cyan"))
 
 
 def rerun(args: Namespace, out: Output) -> int:
@@ -83,8 +88,7 @@ async def _rerun(args: Namespace, out: Output, app: App) -> int:
             out.document(made.to_dict())
             return DONE
         out.say("run ", (made.id, "bold"), f" keeps what {run.id} did before {args.task}")
-        resume = hints.resume(args.url, made.id, app.spec_for(run.workflow))
-        out.say("a worker takes it up; drive it here: ", (resume, "cyan"))
+        _tell_who_drives(args, out, made, app)
     return DONE
 
 
@@ -101,8 +105,7 @@ async def _clear(args: Namespace, out: Output, app: App) -> int:
             out.document(after.to_dict())
             return DONE
         out.say("run ", (run.id, "bold"), f" goes on, with {args.task} run anew")
-        resume = hints.resume(args.url, run.id, app.spec_for(run.workflow))
-        out.say("a worker takes it up; drive it here: ", (resume, "cyan"))
+        _tell_who_drives(args, out, run, app)
     return DONE
 
 

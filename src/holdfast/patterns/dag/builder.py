@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 from holdfast.core.embedding import embedded
 from holdfast.core.jobs import JobDefaults, job_of
 from holdfast.core.nesting import runnable
+from holdfast.core.picture.drawable import Drawable
 from holdfast.core.policy import PolicyOptions
 from holdfast.core.retries import RetryPolicy
 from holdfast.core.work import Blobs
@@ -49,7 +50,7 @@ _TASK: Final = instance_of(Task, expected="a Task")
 _unnamed: Final = count(1)
 
 
-class DAGWorkflow:
+class DAGWorkflow(Drawable):
     """Tasks and what they depend on. Each starts as soon as those before it allow; a failure stops what needs it alone.
 
     Its result is `{task: result}`. At most `max_parallel` steps of a run are under way at once; one that waits for an
@@ -323,27 +324,6 @@ class DAGWorkflow:
         from holdfast.patterns.dag.drawing import picture  # noqa: PLC0415 - only for pictures
 
         return picture(self.name, self.tasks)
-
-    def _drawn(self, format: str) -> str:
-        from holdfast.core.picture.drawing import drawn  # noqa: PLC0415 - only for pictures
-
-        return drawn(self.picture(), format)
-
-    def to_mermaid(self) -> str:
-        """Return the DAG as Mermaid text."""
-        return self._drawn("mermaid")
-
-    def to_dot(self) -> str:
-        """Return the DAG in Graphviz's DOT language."""
-        return self._drawn("dot")
-
-    def to_svg(self) -> str:
-        """Return the DAG as an SVG document."""
-        return self._drawn("svg")
-
-    def to_ascii(self) -> str:
-        """Return the DAG as text, drawn with lines."""
-        return self._drawn("ascii")
 
     def __repr__(self) -> str:
         """Show name and size."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
+from holdfast.core.picture.drawable import Drawable
 from holdfast.core.picture.shape import Box, Picture, Way
 from holdfast.patterns.dag.order import upstream
 from holdfast.patterns.dag.task import Task
@@ -22,12 +22,7 @@ def _label(task: Task) -> str:
 
 def _inner(task: Task) -> Picture | None:
     """Return what is within a task that was given a builder."""
-    made: Any = getattr(task.workflow, "picture", None)
-    is_builder = (
-        made is not None and not isinstance(task.workflow, str) and hasattr(task.workflow, "to_mermaid")
-    )
-    found: Picture | None = made() if is_builder else None
-    return found
+    return task.workflow.picture() if isinstance(task.workflow, Drawable) else None
 
 
 def _ways(tasks: Mapping[str, Task]) -> Iterator[Way]:

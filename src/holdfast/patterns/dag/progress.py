@@ -322,10 +322,7 @@ class DagProgress:
 
     def completed(self, fact: facts.StepCompleted) -> None:
         """Take a step's result. One that takes its own task away has none: the task is skipped."""
-        if fact.step in self.abandoned:
-            self._abandon(fact.step)
-            return
-        found = self._of(fact.step)
+        found = self._ended(fact.step)
         if found is None:
             return
         number, iteration = found
@@ -349,14 +346,11 @@ class DagProgress:
 
     def failed(self, fact: facts.StepFailed) -> None:
         """Take a step's failure for good. One that was asked to end did not fail."""
-        if fact.step in self.abandoned:
-            self._abandon(fact.step)
-            return
         step = self.ledger.unresolved.get(fact.step)
         if step is not None and not step.failed:
             self.cancelled(fact)
             return
-        found = self._of(fact.step)
+        found = self._ended(fact.step)
         if found is None:
             return
         number, iteration = found
@@ -371,10 +365,7 @@ class DagProgress:
 
     def cancelled(self, fact: facts.StepCancelled | facts.StepFailed) -> None:
         """Take note that a step ended because it was asked to. One that nobody needs any more is skipped for good."""
-        if fact.step in self.abandoned:
-            self._abandon(fact.step)
-            return
-        found = self._of(fact.step)
+        found = self._ended(fact.step)
         if found is None:
             return
         number, iteration = found
@@ -389,14 +380,13 @@ class DagProgress:
             mapped.skip(iteration)
             self._item_ended(number, before)
 
-    def _abandon(self, step: StepId) -> None:
-        """Forget a step whose task has begun anew."""
-        self.abandoned.discard(step)
-        self.ledger.unresolved.pop(step, None)
-        self.running -= 1
-
-    def _of(self, step: StepId) -> tuple[int, int] | None:
+    def _ended(self, step: StepId) -> tuple[int, int] | None:
         """Return task and iteration of a step that has just ended; None when it is none of a task, or of one before."""
+        if step in self.abandoned:  # its task has begun anew
+            self.abandoned.discard(step)
+            self.ledger.unresolved.pop(step, None)
+            self.running -= 1
+            return None
         name, iteration = split_step(step)
         number = self.plan.numbers.get(name)
         if number is None:

@@ -18,6 +18,7 @@ from holdfast.core.jobs import JobDefaults, job_of
 from holdfast.core.naming import check_step_name
 from holdfast.core.nesting import workflow_in
 from holdfast.core.observers import ObserverLike, check_observer
+from holdfast.core.picture.drawable import Drawable
 from holdfast.core.policy import PolicyOptions
 from holdfast.core.program import END, START, Workflow
 from holdfast.core.retries import RetryPolicy
@@ -61,7 +62,7 @@ class Join(msgspec.Struct, frozen=True):
         return f"{'+'.join(sorted(self.sources))}>{self.target}"
 
 
-class StateGraph:
+class StateGraph(Drawable):
     """A graph of nodes over one state.
 
     Nodes get the state and return what changed; edges decide what runs next. Nodes that run in the same round all see
@@ -329,27 +330,6 @@ class StateGraph:
         from holdfast.patterns.graph.drawing import picture  # noqa: PLC0415 - only for pictures
 
         return picture(self)
-
-    def _drawn(self, format: str) -> str:
-        from holdfast.core.picture.drawing import drawn  # noqa: PLC0415 - only for pictures
-
-        return drawn(self.picture(), format)
-
-    def to_mermaid(self) -> str:
-        """Return the graph as Mermaid text."""
-        return self._drawn("mermaid")
-
-    def to_dot(self) -> str:
-        """Return the graph in Graphviz's DOT language."""
-        return self._drawn("dot")
-
-    def to_svg(self) -> str:
-        """Return the graph as an SVG document."""
-        return self._drawn("svg")
-
-    def to_ascii(self) -> str:
-        """Return the graph as text, drawn with lines."""
-        return self._drawn("ascii")
 
     def execute(self, state: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Run the graph in memory to its end and return the final state; waits, also in a notebook.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, Unpack
 
 from holdfast.core.jobs import JobDefaults, job_of
 from holdfast.core.naming import check_step_name
+from holdfast.core.picture.drawable import Drawable
 from holdfast.core.work import Blobs
 from holdfast.errors import DefinitionError
 from holdfast.model.checks import (
@@ -73,7 +74,7 @@ Does = Any
 list of them."""
 
 
-class StateMachine:
+class StateMachine(Drawable):
     """States, and transitions between them that events lead to.
 
     `trigger` runs it in memory, for one thread at a time; an engine that is given the machine runs it durably, each
@@ -338,18 +339,6 @@ class StateMachine:
 
         active = self.configuration if self._memory.has_begun else ()
         return state_diagram(self.chart, active)
-
-    def to_dot(self) -> str:
-        """Return the machine in Graphviz's DOT language."""
-        return self._drawn("dot")
-
-    def to_svg(self) -> str:
-        """Return the machine as an SVG document."""
-        return self._drawn("svg")
-
-    def to_ascii(self) -> str:
-        """Return the machine as text, drawn with lines."""
-        return self._drawn("ascii")
 
     def _drawn(self, format: str) -> str:
         from holdfast.core.picture.drawing import drawn  # noqa: PLC0415 - only for pictures

@@ -11,6 +11,7 @@ from holdfast.core.embedding import embedded
 from holdfast.core.jobs import JobDefaults, job_of
 from holdfast.core.naming import check_step_name
 from holdfast.core.nesting import runnable
+from holdfast.core.picture.drawable import Drawable
 from holdfast.core.policy import Policy, PolicyOptions, policy_of
 from holdfast.core.program import Workflow
 from holdfast.core.retries import RetryPolicy
@@ -63,7 +64,7 @@ Acting = Callable[..., Any] | Workflow | Builder | str
 """A function, a workflow, or the name of a registered one."""
 
 
-class Saga:
+class Saga(Drawable):
     """A sequence of steps, each with what takes it back. It is a workflow: an engine runs it, or `execute`.
 
     When a step fails, the compensations of all steps before it run in the reverse order of the log, and the run fails
@@ -283,27 +284,6 @@ class Saga:
         from holdfast.patterns.saga.drawing import picture  # noqa: PLC0415 - only for pictures
 
         return picture(self.definition)
-
-    def _drawn(self, format: str) -> str:
-        from holdfast.core.picture.drawing import drawn  # noqa: PLC0415 - only for pictures
-
-        return drawn(self.picture(), format)
-
-    def to_mermaid(self) -> str:
-        """Return the saga as Mermaid text."""
-        return self._drawn("mermaid")
-
-    def to_dot(self) -> str:
-        """Return the saga in Graphviz's DOT language."""
-        return self._drawn("dot")
-
-    def to_svg(self) -> str:
-        """Return the saga as an SVG document."""
-        return self._drawn("svg")
-
-    def to_ascii(self) -> str:
-        """Return the saga as text, drawn with lines."""
-        return self._drawn("ascii")
 
     # --- running here
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from holdfast.core.picture.drawable import Drawable
 from holdfast.core.picture.shape import Box, Picture, Way
 from holdfast.core.program import END, START
 from holdfast.model.ids import COMPENSATION
@@ -35,11 +36,7 @@ def _label(step: SagaStep) -> str:
 
 def _inner(step: SagaStep) -> Picture | None:
     workflow = step.forward.workflow if isinstance(step.forward, Nested) else None
-    drawn = getattr(workflow, "picture", None)
-    if drawn is None or not hasattr(workflow, "to_mermaid"):
-        return None
-    made: Picture = drawn()
-    return made
+    return workflow.picture() if isinstance(workflow, Drawable) else None
 
 
 def _ways(groups: Sequence[Sequence[SagaStep]]) -> Iterator[Way]:
