@@ -25,7 +25,7 @@ from holdfast.errors import DefinitionError
 from holdfast.patterns.dag.builder import DAGWorkflow
 from holdfast.patterns.dag.calls import Call, Item, Param
 from holdfast.patterns.dag.rules import RULES, Join, at_least
-from holdfast.patterns.dag.task import Choice, Task
+from holdfast.patterns.dag.task import Choice, Task, names_in
 from holdfast.patterns.dag.work import Skip
 
 __all__ = [
@@ -184,7 +184,7 @@ class TaskFunction:
     ) -> Task:
         run: Any = self.fn
         given: dict[str, Any] = {**self._options, **options}
-        depends_on = [*given.pop("depends_on", ())]
+        depends_on = [*names_in(f"task {self.name!r}", given.pop("depends_on", ()))]
         if callable(self.fn) and not hasattr(self.fn, "open"):
             run = Call(self.fn, args, kwargs, _name_of)
             depends_on += [name for name in run.depends_on if name not in depends_on]

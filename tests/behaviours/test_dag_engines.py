@@ -1,7 +1,17 @@
 """What users of Airflow, Prefect, Dagster, Celery, BullMQ, Dask and Kestra rely on, restated for DAGs.
 
-The seven classic cases (C1 to C7), then behaviours by their numbers in the list that they were collected in. Not here:
-crashes (tests/crash/test_dags.py), and what belongs to schedules, queues, transactions and sandboxes.
+The seven classic cases (C1 to C7), then behaviours by their numbers in the list that they were collected in. Elsewhere:
+
+| | |
+|---|---|
+| C7, a process that is killed | tests/crash/test_dags.py, at each commit; 21, 30 and 31 |
+| 3, 9 to 12, 15, 16, 21, 24 to 28, 30 to 33, 36, 37 | test_dag_queues.py |
+| 3 and 9, waiting for the run before | runs have no order; each is judged by its own tasks |
+| 10 to 12, transactions | sagas undo, and the id of a run makes it one |
+| 26, a broker; 31, its locks | the store takes their place, with leases and epochs |
+| 33, processes of their own | there are none; what would end one fails its task |
+| 35, other executors | there are none; `executor=` is refused, see tests/engine/test_dag_refusals.py |
+| 36, typed answers | an answer is any value; a task that does not like it asks again |
 """
 
 from __future__ import annotations

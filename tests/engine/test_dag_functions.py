@@ -83,6 +83,18 @@ def test_edges_without_results() -> None:
         names.validate()
 
 
+def test_a_task_may_also_depend_on_one_by_its_name() -> None:
+    done: list[str] = []
+
+    @dag
+    def two() -> None:
+        task(lambda: done.append("second"), name="second", depends_on="first")()
+        task(lambda: done.append("first"), name="first")()
+
+    two.execute()
+    assert done == ["first", "second"]
+
+
 def test_maps_and_fixed_arguments() -> None:
     @dag
     def mapped(ns: list[int]) -> None:

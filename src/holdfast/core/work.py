@@ -56,6 +56,10 @@ class Child(Protocol):
         """The workflow, or the name that it is registered under."""
 
     @property
+    def queue(self) -> str:
+        """The queue of the run; empty for that of its workflow, or of its parent."""
+
+    @property
     def retry(self) -> RetryPolicy | None:
         """When a failed child is taken up again."""
 

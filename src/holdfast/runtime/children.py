@@ -87,7 +87,7 @@ class Children:
             at=now,
             workflow=definition.name if registered else run.holding.workflow,
             version=definition.version,
-            queue=definition.queue if registered else run.holding.queue,
+            queue=child.queue or (definition.queue if registered else run.holding.queue),
             priority=run.holding.priority,
             secrets=tuple(ledger.secrets),
             deadline=min(ends, default=0),

@@ -1,7 +1,8 @@
 """Which argument of a task's function gets what: a result, a param of the run, the item of a map, or the step.
 
 A parameter named after a task that it depends on gets its result; one named after a param of the run gets that.
-`params` gets all params of the run, `step` the step's context. What is left without a default is filled by position:
+`params` gets all params of the run, `step` the step's context, `errors` (without a default) why those of the tasks
+before failed that did, by name. What is left without a default is filled by position:
 the item of a map first, then the results in the order of `depends_on`. One with a default is never filled so.
 """
 
@@ -11,7 +12,7 @@ import inspect
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
-Kind = Literal["result", "results", "param", "params", "item", "step"]
+Kind = Literal["result", "results", "param", "params", "item", "step", "errors"]
 
 _EMPTY: Final = inspect.Parameter.empty
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -23,6 +24,9 @@ class Source(NamedTuple):
 
     kind: Kind
     name: str = ""
+
+
+ERRORS: Final = Source("errors")
 
 
 class Binding(NamedTuple):
@@ -111,6 +115,8 @@ def _by_name(
             found[name] = Source("param", name)
         elif name in _OWN_NAMES:
             found[name] = Source(_OWN_NAMES[name])
+        elif name == "errors" and parameter.default is _EMPTY:  # others have an `errors="strict"`
+            found[name] = ERRORS
     return found
 
 

@@ -47,6 +47,11 @@ _KINDS: Final = {
     "description": WORDS,
 }
 _TASK: Final = instance_of(Task, expected="a Task")
+ELSEWHERE: Final = {
+    "schedule": "Start runs by a clock of yours, such as cron: engine.start(dag, id=the day) gives each day one run.",
+    "when": "Start runs where the data is made: the last task of one DAG may start a run of the next.",
+}
+"""What other systems have as options of a DAG, and what to do here."""
 _unnamed: Final = count(1)
 
 
@@ -79,6 +84,8 @@ class DAGWorkflow(Drawable):
         }
         for field, value in {"name": name, **self._options}.items():
             setting("DAGWorkflow", field, value, _KINDS[field])
+        for option in defaults.keys() & ELSEWHERE.keys():
+            raise DefinitionError(f"DAGWorkflow has no {option}", fix=ELSEWHERE[option])
         self.job: Final = job_of("DAGWorkflow", defaults)
         self._name = name
         self.max_parallel: Final = max_parallel
@@ -135,6 +142,7 @@ class DAGWorkflow(Drawable):
         batch: int = 1,
         trigger_rule: RuleName | Join = "all_success",
         priority: int = 0,
+        queue: str | None = None,
         retry: RetryPolicy | None = None,
         timeout: float | timedelta | None = None,
         heartbeat_timeout: float | timedelta | None = None,
@@ -156,6 +164,7 @@ class DAGWorkflow(Drawable):
                 batch=batch,
                 trigger_rule=trigger_rule,
                 priority=priority,
+                queue=queue,
                 retry=retry,
                 timeout=timeout,
                 heartbeat_timeout=heartbeat_timeout,

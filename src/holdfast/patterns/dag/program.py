@@ -19,7 +19,7 @@ from holdfast.model import commands, facts
 from holdfast.model.ids import StepId, split_step, step_id
 from holdfast.model.state import reference, split_large
 from holdfast.model.values import decode, encode, pack
-from holdfast.patterns.dag.binding import Source, named
+from holdfast.patterns.dag.binding import ERRORS, Source, named
 from holdfast.patterns.dag.mapped import Mapped, Span
 from holdfast.patterns.dag.plan import Node, Plan
 from holdfast.patterns.dag.progress import MAP, DagProgress
@@ -247,6 +247,8 @@ class DagProgram:
                 return decode(self._params_encoded[source.name])
             case "results":
                 return {s.name: decode(raw) for s, raw in raws.items() if s.kind == "result"}
+            case "errors":
+                return _ERRORS.decode(raws[ERRORS])
             case _:
                 return decode(raws.get(source, facts.NOTHING))
 
@@ -258,12 +260,20 @@ class DagProgram:
             for number in node.before
             if number not in unseen
         }
+        binding = self._bindings[node.number]
+        if ERRORS in binding.args or ERRORS in (source for _, source in binding.kwargs):
+            raws[ERRORS] = msgspec.Raw(msgspec.json.encode(self._errors(progress, node)))
         mapped = progress.mapped.get(node.number)
         if mapped is not None:
             start, size = self._span(mapped, step)
             items = self._items_of(progress, node)[start : start + (size or 1)]
             raws[_ITEM] = items[0] if not size else msgspec.Raw(b"[%b]" % b",".join(map(bytes, items)))
         return raws
+
+    def _errors(self, progress: DagProgress, node: Node) -> dict[str, facts.ErrorInfo]:
+        """Return why those of the tasks before failed that did; of a map its first error."""
+        errors = progress.errors
+        return {self.plan.names[number]: errors[number] for number in node.before if number in errors}
 
     def _span(self, mapped: Mapped, step: OpenStep) -> Span:
         return mapped.span(split_step(step.step)[1])
@@ -410,5 +420,6 @@ class DagProgram:
 
 
 _FOLDS: Final = msgspec.json.Decoder(_Fold)
+_ERRORS: Final = msgspec.json.Decoder(dict[str, facts.ErrorInfo])
 _LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _ITEM: Final = Source("item")

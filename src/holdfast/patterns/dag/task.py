@@ -13,7 +13,18 @@ from holdfast.core.nesting import workflow_in
 from holdfast.core.policy import PolicyOptions, policy_of
 from holdfast.core.retries import RetryPolicy
 from holdfast.errors import DefinitionError
-from holdfast.model.checks import COUNT, LIMIT, PRIORITY, TEXT, WORDS, Kind, instance_of, is_number, setting
+from holdfast.model.checks import (
+    COUNT,
+    LABEL,
+    LIMIT,
+    PRIORITY,
+    TEXT,
+    WORDS,
+    Kind,
+    instance_of,
+    is_number,
+    setting,
+)
 from holdfast.model.ids import seconds
 from holdfast.model.profile import StageProfile
 from holdfast.model.values import encode
@@ -39,15 +50,30 @@ _KINDS: Final = {
     "tolerate": _TOLERATE,
     "batch": COUNT,
     "priority": PRIORITY,
+    "queue": LABEL.or_none(),
     "retry": instance_of(RetryPolicy, expected="a RetryPolicy").or_none(),
     "timeout": LIMIT.or_none(),
     "heartbeat_timeout": LIMIT.or_none(),
     "profile": instance_of(StageProfile, expected="a StageProfile").or_none(),
     "map_over": _MAP_OVER.or_none(),
 }
+_NAMES: Final = Kind(
+    lambda given: isinstance(given, Iterable) and not isinstance(given, Mapping),
+    "the name of a task, or a list of names",
+)
 _RULE: Final = Kind(
     lambda given: isinstance(given, Join) or given in RULES, f"one of {', '.join(RULES)}, or at_least(n)"
 )
+
+
+ELSEWHERE: Final = {
+    "executor": "An async function runs in the event loop, a plain one in a thread. For other processes make the task "
+    "a workflow with a queue= that they serve.",
+    "updates": "Have a last task start the runs that depend on the data.",
+    "on_success": "A task that depends on it is that: it runs when this one has succeeded.",
+    "on_failure": 'A task that depends on it with trigger_rule="one_failed" is that; its parameter `errors` says why.',
+}
+"""What other systems have as options of a task, and what to do here."""
 
 
 class Choice(NamedTuple):
@@ -67,7 +93,8 @@ class Task:
     `depends_on` names the tasks whose results it gets, see `trigger_rule` for when it runs. With `map_over`, the name
     of a task or of a param of the run, or a list, it runs once for each item, at most `limit` at once; `tolerate` says
     how many items may fail, or which share of them; `batch` of them make one step. A larger `priority` goes first where
-    `max_parallel` makes tasks wait. `retry`, `timeout` and the rest guard each attempt, as for a node of a graph.
+    `max_parallel` makes tasks wait. `queue` is that of the child runs of a task that is a workflow, which has
+    one of its own otherwise. `retry`, `timeout` and the rest guard each attempt, as for a node of a graph.
     """
 
     def __init__(
@@ -85,6 +112,7 @@ class Task:
         batch: int = 1,
         trigger_rule: RuleName | Join = "all_success",
         priority: int = 0,
+        queue: str | None = None,
         retry: RetryPolicy | None = None,
         timeout: float | timedelta | None = None,
         heartbeat_timeout: float | timedelta | None = None,
@@ -104,12 +132,13 @@ class Task:
             "tolerate": tolerate,
             "batch": batch,
             "priority": priority,
+            "queue": queue,
         }
         given |= {"retry": retry, "timeout": timeout, "heartbeat_timeout": heartbeat_timeout}
         for field, value in {**given, "profile": profile, "map_over": map_over}.items():
             setting(self.where, field, value, _KINDS[field])
         self.trigger_rule: Final = setting(self.where, "trigger_rule", trigger_rule, _RULE)
-        self.depends_on: tuple[str, ...] = _names(self.where, depends_on)
+        self.depends_on: tuple[str, ...] = names_in(self.where, depends_on)
         self.map_over: str | None = None
         self.items: tuple[Any, ...] | None = None
         self._map(map_over)
@@ -117,6 +146,7 @@ class Task:
         self.tolerate: Final = tolerate
         self.batch: Final = batch
         self.priority: Final = priority
+        self.queue: Final = queue
         self.profile: Final = profile
         self.heartbeat_timeout: Final = None if heartbeat_timeout is None else seconds(heartbeat_timeout)
         self._guard(retry, timeout, guards)
@@ -139,6 +169,8 @@ class Task:
         timeout: float | timedelta | None,
         guards: Mapping[str, Any],
     ) -> None:
+        for option in guards.keys() & ELSEWHERE.keys():
+            raise DefinitionError(f"{self.where} has no {option}", fix=ELSEWHERE[option])
         policy = policy_of(self.where, retry, timeout, guards)
         self.retry = policy.retry
         self.timeout = None if policy.timeout is None else seconds(policy.timeout)
@@ -165,11 +197,19 @@ class Task:
                 f"{self.where}: {made!r:.80} is not callable",
                 fix="Give a function, a workflow, or an agent's name as agent=.",
             )
+        self._refuse_generator(made.fn if isinstance(made, Call) else made)
         self.fn: Work = made
         self.binding: Binding | None = made.binding if isinstance(made, Call) else None
         self.shape: Shape | None = None if self.workflow is not None else shape_of(made)
         self.is_async = self.workflow is not None or _is_async(made.fn if isinstance(made, Call) else made)
         self._refuse()
+
+    def _refuse_generator(self, fn: Work) -> None:
+        if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+            raise DefinitionError(
+                f"{self.where} is a generator, which has no result to keep",
+                fix="Return a list; what readers shall see before its end goes to step.stream(chunk).",
+            )
 
     def _refuse(self) -> None:
         """Refuse what does not go together."""
@@ -182,6 +222,21 @@ class Task:
                 f"{self.where}: hedge={self.policy.hedge} is not allowed for a plain function",
                 fix="Only what can be cancelled is made twice: give an async function.",
             )
+        self._refuse_of_kind()
+        if self.map_over is None:
+            for option, value, plain in (
+                ("limit", self.limit, None),
+                ("tolerate", self.tolerate, 0),
+                ("batch", self.batch, 1),
+            ):
+                if value != plain:
+                    raise DefinitionError(
+                        f"{self.where}: only a map has {option}={value}",
+                        fix="Give map_over, or leave it out.",
+                    )
+
+    def _refuse_of_kind(self) -> None:
+        """Refuse what a workflow does not take, or a function."""
         if self.workflow is not None:
             given = {
                 "heartbeat_timeout": self.heartbeat_timeout,
@@ -198,17 +253,11 @@ class Task:
                 raise DefinitionError(
                     f"{self.where}: a run for each item has no batches", fix="Leave batch out."
                 )
-        if self.map_over is None:
-            for option, value, plain in (
-                ("limit", self.limit, None),
-                ("tolerate", self.tolerate, 0),
-                ("batch", self.batch, 1),
-            ):
-                if value != plain:
-                    raise DefinitionError(
-                        f"{self.where}: only a map has {option}={value}",
-                        fix="Give map_over, or leave it out.",
-                    )
+        if self.workflow is None and self.queue is not None:
+            raise DefinitionError(
+                f"{self.where} is a function, which runs where its run does: queue={self.queue!r} is not for it",
+                fix=f"Make it a workflow: Task({self.name!r}, DAGWorkflow([Task(...)]), queue={self.queue!r}).",
+            )
 
     def defaults(self, retry: RetryPolicy | None, timeout: float | timedelta | None) -> None:
         """Take what the DAG says where the task says nothing."""
@@ -271,9 +320,11 @@ def _tasks_in(given: Any, *, first: bool) -> list[Task]:
     return [task for each in (given if ends is None else ends) for task in _tasks_in(each, first=first)]
 
 
-def _names(where: str, given: Any) -> tuple[str, ...]:
+def names_in(where: str, given: Any) -> tuple[str, ...]:
+    """Return the names of the tasks that one depends on: given by name or as tasks. Raises DefinitionError."""
     if isinstance(given, str):
         return (given,)
+    setting(where, "depends_on", given, _NAMES)
     found = tuple(each.name if isinstance(each, Task) else each for each in given)
     for name in found:
         setting(where, "depends_on", name, TEXT)

@@ -187,6 +187,7 @@ class TaskRun:
         self._given = given
         self.name = task.name
         self.workflow = runnable(task.workflow, task.name)
+        self.queue = task.queue or ""
         self.retry = task.retry
         self.timeout = task.timeout
 

@@ -61,6 +61,8 @@ def refuse_cycle(outer: StateGraph, name: str, inner: StateGraph) -> None:
 class NestedRun:
     """One step that is a child run, on the state that its round sees."""
 
+    queue = ""
+
     def __init__(
         self, node: Node, base: Mapping[str, Any], blobs: Mapping[str, bytes], schema: Schema | None
     ) -> None:

@@ -89,6 +89,8 @@ _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 class ChildAction:
     """A step that is a child run: an action that is a workflow, or an invoked one, on the machine's context."""
 
+    queue = ""
+
     def __init__(
         self,
         name: str,

@@ -25,6 +25,8 @@ Known = Mapping[str, Callable[[], Any]]
 class SagaChild:
     """One step, or compensation, that is a child run."""
 
+    queue = ""
+
     def __init__(self, name: str, action: Nested, retry: RetryPolicy | None, known: Known) -> None:
         """Keep what beginning and end need."""
         self._action = action
