@@ -173,6 +173,8 @@ class Chart:
         self._events: dict[tuple[str, ...], tuple[str, ...]] = {}
         self.plans: Final[dict[Any, Any]] = {}
         """What transitions come to, kept by who plans them."""
+        self.choices: Final[dict[tuple[tuple[str, ...], str, str], Any]] = {}
+        """What events lead to where no guard is asked, kept by who chooses."""
         self.moves: Final[dict[tuple[tuple[str, ...], str], Any]] = {}
         """What an event comes to where nothing but its name decides."""
 
@@ -228,6 +230,12 @@ class Chart:
         if found is None:
             found = self._events[leaves] = self._descriptors(leaves)
         return found
+
+    def missing(self, leaves: tuple[str, ...]) -> str:
+        """Return the first of the leaves that is no state of the chart (any more), empty when all are."""
+        if leaves in self._events:
+            return ""  # the usual case: they were looked at before
+        return next((leaf for leaf in leaves if leaf not in self.states), "")
 
     def _descriptors(self, leaves: tuple[str, ...]) -> tuple[str, ...]:
         if self.is_over(leaves):

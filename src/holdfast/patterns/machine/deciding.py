@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from holdfast.patterns.machine.program import MachineProgress
 
 Commands = Sequence[commands.Command]
+
+_to_json: Final = msgspec.json.Encoder().encode
 
 
 class Deciding:
@@ -176,28 +178,22 @@ class Deciding:
         if now.histories:
             known = before.histories
             said.histories = {name: each for name, each in now.histories.items() if known.get(name) != each}
-        said.context = packed(turn.data.assigned, self._blobs)
-        said.draft = packed(turn.data.fresh, self._blobs)
+        if turn.data.assigned:
+            said.context = packed(turn.data.assigned, self._blobs)
         said.inner, said.doing = now.inner, now.doing
         if now.doing is not None:
+            said.draft = packed(turn.data.fresh, self._blobs)
             said.event, said.microsteps = now.event, now.microsteps
         said.changed = now.changed and not said.refused
-        over, said.waits = waits_of(self._chart, turn)
-        said.over += over
-        tried = turn.tried or [Tried(", ".join(now.leaves), [])]
+        if turn.left or turn.entered or turn.sends:
+            over, said.waits = waits_of(self._chart, turn)
+            said.over += over
+        tried = turn.tried or [Tried(", ".join(now.leaves))]
         if said.refused:
-            tried = [
-                Tried(
-                    ", ".join(now.leaves),
-                    [EdgeTried("", progress.queue[0].name, result=False, reason=said.refused)],
-                )
-            ]
-        recorded: list[commands.Command] = [commands.RecordDecision(t.source, tuple(t.edges)) for t in tried]
-        last = tried[-1]
-        recorded[-1] = commands.RecordDecision(
-            last.source, tuple(last.edges), key, msgspec.Raw(msgspec.json.encode(said))
-        )
-        return recorded
+            edge = EdgeTried("", progress.queue[0].name, result=False, reason=said.refused)
+            tried = [Tried(", ".join(now.leaves), (edge,))]
+        last = commands.RecordDecision(*tried[-1], key, msgspec.Raw(_to_json(said)))
+        return [last] if len(tried) == 1 else [*(commands.RecordDecision(*each) for each in tried[:-1]), last]
 
 
 def _info(error: BaseException, name: str = "") -> facts.ErrorInfo:

@@ -26,7 +26,7 @@ class Event(msgspec.Struct, frozen=True):
     kind: Kind = "sent"
 
 
-class KeptEvent(msgspec.Struct, frozen=True, omit_defaults=True):
+class KeptEvent(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """An event of a durable machine, as a stored fold holds it.
 
     `key` is that of the signal that it was, `step` what failed or was waited for.

@@ -20,7 +20,7 @@ from holdfast.patterns.machine.turn import Doing, Turn
 Context = Mapping[str, msgspec.Raw]
 
 
-class Draft(msgspec.Struct, omit_defaults=True):
+class Draft(msgspec.Struct, gc=False, omit_defaults=True):
     """What actions of a microstep changed that has no effect yet: keys with their values, and keys that are gone."""
 
     changed: dict[str, msgspec.Raw] = {}
@@ -43,7 +43,11 @@ class Draft(msgspec.Struct, omit_defaults=True):
         return {key: raw for key, raw in merged.items() if key not in self.gone} if self.gone else merged
 
 
-class Wait(msgspec.Struct, omit_defaults=True):
+_NO_DRAFT: Final = Draft()
+"""Nothing was changed; never changed itself."""
+
+
+class Wait(msgspec.Struct, gc=False, omit_defaults=True):
     """What a machine waits for beside events: a timer that says `event`, or an invoked workflow of `state`.
 
     `step` is empty while it is to be scheduled.
@@ -59,7 +63,7 @@ class Wait(msgspec.Struct, omit_defaults=True):
     step: StepId = ""
 
 
-class Decided(msgspec.Struct, omit_defaults=True):
+class Decided(msgspec.Struct, gc=False, omit_defaults=True):
     """What a turn came to, as far as it got: the data of the decision that ends it, or that asks for an action.
 
     `ends` says what became of the microstep that was under way. The sender of the event reads `state`, `changed`,
@@ -115,14 +119,15 @@ class Kept:
 
     def keep(self) -> None:
         """Take the draft over."""
-        context = self._draft.over(self._context)
-        self._context = {**context, **self.fresh} if self.fresh else context
-        self.assigned |= self.fresh
-        self._draft, self.fresh = Draft(), {}
+        self._context, self._draft = self._draft.over(self._context), _NO_DRAFT
+        if self.fresh:
+            self._context = {**self._context, **self.fresh}
+            self.assigned |= self.fresh
+            self.fresh = {}
 
     def drop(self) -> None:
         """Forget the draft."""
-        self._draft, self.fresh = Draft(), {}
+        self._draft, self.fresh = _NO_DRAFT, {}
 
     def event(self, name: str, kind: Any, data: Any = None) -> KeptEvent:
         """Return an event of the machine's own."""
@@ -135,8 +140,8 @@ class Kept:
 
 def packed(values: Mapping[str, msgspec.Raw], blobs: Blobs) -> msgspec.Raw:
     """Return encoded values as one, the large ones put into `blobs`."""
-    if not values:
-        return NOTHING  # the usual case
+    if not values:  # the usual case
+        return NOTHING
     inline, large = split_large(dict(values))
     if large:
         blobs.add(large)
@@ -145,8 +150,6 @@ def packed(values: Mapping[str, msgspec.Raw], blobs: Blobs) -> msgspec.Raw:
 
 def waits_of(chart: Chart, turn: Turn[Kept]) -> tuple[list[str], list[Wait]]:
     """Return which waits a turn ended, and which begin."""
-    if not (turn.left or turn.entered or turn.sends):
-        return [], []
     over = [wait.key for name in turn.left for wait in _waits_in(chart, name)]
     begun = [wait for name in turn.entered for wait in _waits_in(chart, name)]
     for send in turn.sends:

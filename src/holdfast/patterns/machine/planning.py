@@ -14,7 +14,7 @@ from holdfast.patterns.machine.chart import Chart, StateNode, Transition
 from holdfast.patterns.machine.events import done_of
 
 
-class Item(msgspec.Struct, frozen=True, omit_defaults=True):
+class Item(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One thing to do: the action at a place of the chart, or an event to raise, with the data of a final state."""
 
     place: str = ""
@@ -22,7 +22,7 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True):
     final: str = ""
 
 
-class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
+class Plan(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What takes effect when all items are done. `left` and `entered` tell whose clocks and invokes end and begin."""
 
     leaves: tuple[str, ...]
@@ -48,6 +48,13 @@ def plan(chart: Chart, leaves: tuple[str, ...], histories: Histories, taken: Seq
 
 def beginning(chart: Chart) -> Plan:
     """Return what entering the machine comes to."""
+    found: Plan | None = chart.plans.get(())
+    if found is None:
+        found = chart.plans[()] = _beginning(chart)
+    return found
+
+
+def _beginning(chart: Chart) -> Plan:
     way = _Way(chart, {})
     way.enter(chart.root.initial, chart.root)
     first = [Item(f"{chart.root.id}^initial/{n}") for n in range(len(chart.root.initial_actions))]

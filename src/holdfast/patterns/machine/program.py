@@ -91,29 +91,35 @@ class MachineProgram:
     def _decided(self, progress: MachineProgress, fact: facts.DecisionMade) -> None:
         if fact.data is facts.NOTHING:
             return
-        said, now = DECIDED.decode(fact.data), progress.now
+        said = DECIDED.decode(fact.data)
         progress.begun = True
-        self._taken(progress, said)
-        if said.ends == "kept":
-            progress.context = progress.draft.over(progress.context)
+        if said.took or said.recalled or said.ends == "dropped":
+            self._taken(progress, said)
         if said.ends:
+            if said.ends == "kept":
+                progress.context = progress.draft.over(progress.context)
             progress.draft = Draft()
         if said.context is not facts.NOTHING:
             progress.context = {**progress.context, **unpack(said.context)}
         if said.draft is not facts.NOTHING:
             progress.draft.take(unpack(said.draft))
-        if said.state:
-            now.leaves = said.state
-            known = all(leaf in self.chart.states for leaf in said.state)
-            progress.ledger.hears = self.chart.events(said.state) if known else ()
-        now.histories |= said.histories
+        self._moved(progress, said)
+        if said.over or said.waits:
+            for key in said.over:
+                self._end_wait(progress, key)
+            for wait in said.waits:
+                self._end_wait(progress, wait.key)
+                progress.waits[wait.key], progress.unstarted[wait.key] = wait, None
+
+    def _moved(self, progress: MachineProgress, said: Decided) -> None:
+        now, chart = progress.now, self.chart
         now.inner, now.doing, now.event = said.inner, said.doing, said.event
         now.microsteps, now.changed = said.microsteps, said.changed
-        for key in said.over:
-            self._end_wait(progress, key)
-        for wait in said.waits:
-            self._end_wait(progress, wait.key)
-            progress.waits[wait.key], progress.unstarted[wait.key] = wait, None
+        if said.state:
+            now.leaves = said.state
+            progress.ledger.hears = () if chart.missing(said.state) else chart.events(said.state)
+        if said.histories:
+            now.histories |= said.histories
 
     def _taken(self, progress: MachineProgress, said: Decided) -> None:
         if said.took:
@@ -141,7 +147,9 @@ class MachineProgram:
         if fact.parent:
             return
         progress.visits[fact.name] = fact.iteration
-        key = next((k for k in progress.unstarted if progress.waits[k].name == fact.name), None)
+        key = None
+        if progress.unstarted:
+            key = next((k for k in progress.unstarted if progress.waits[k].name == fact.name), None)
         if key is None or progress.waits[key].kind != fact.kind:
             progress.step = fact.step
             return
@@ -154,8 +162,9 @@ class MachineProgram:
         if fact.step == progress.step:
             progress.step = ""
             progress.draft.take({} if fact.data is facts.NOTHING else unpack(fact.data), fact.gone)
-            if progress.now.doing is not None:
-                progress.now.doing.at += 1
+            doing = progress.now.doing
+            if doing is not None:
+                doing.at += 1
         elif (key := progress.owners.pop(fact.step, None)) is not None:
             wait = progress.waits.pop(key)
             progress.queue.append(_said(wait, fact.data))
@@ -232,8 +241,8 @@ class MachineProgram:
             return ()
         if progress.stale or progress.unstarted:
             return self._clocks(progress)
-        unknown = next((leaf for leaf in progress.now.leaves if leaf not in self.chart.states), None)
-        if unknown is not None:
+        unknown = self.chart.missing(progress.now.leaves)
+        if unknown:
             misfit = self._misfit(f"is in state {unknown!r}")
             return (commands.PauseRun(str(misfit), facts.ErrorInfo(code=misfit.code, message=str(misfit))),)
         return self._deciding.next(progress)

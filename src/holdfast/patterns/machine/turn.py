@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Generic, Literal, Protocol, TypeVar
+from typing import Any, Final, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from holdfast.errors import HoldfastError, NondeterminismError
 from holdfast.model.facts import EdgeTried
 from holdfast.patterns.machine.actions import Action, Assign, Call, Cancel, Log, Raise, SendLater
-from holdfast.patterns.machine.chart import Chart, Transition
+from holdfast.patterns.machine.chart import MOST_KEPT, Chart, Transition
 from holdfast.patterns.machine.events import ERROR
 from holdfast.patterns.machine.planning import Item, Plan, beginning, plan, without_conflicts
 
@@ -82,8 +82,16 @@ class Situation(msgspec.Struct, Generic[E], omit_defaults=True):
         """Return one that can be changed without this one's knowing."""
         doing = self.doing
         if doing is not None:
-            doing = msgspec.structs.replace(doing, raised=[*doing.raised], sends=[*doing.sends])
-        return msgspec.structs.replace(self, histories={**self.histories}, inner=[*self.inner], doing=doing)
+            doing = Doing(doing.plan, doing.at, doing.event, [*doing.raised], [*doing.sends])
+        return Situation(
+            self.leaves,
+            {**self.histories},
+            [*self.inner],
+            doing,
+            self.event,
+            self.microsteps,
+            self.changed,
+        )
 
 
 class Data(Protocol):
@@ -111,11 +119,23 @@ class Data(Protocol):
         """Return an event as the user's code gets it."""
 
 
-class Tried(msgspec.Struct):
+class Tried(NamedTuple):
     """What a state looked at when it was asked: every transition with its outcome."""
 
     source: str
-    edges: list[EdgeTried]
+    edges: tuple[EdgeTried, ...] = ()
+
+
+class Choice(NamedTuple):
+    """What an event leads to: whether anything listens to it, what was looked at, and the plan of what is taken.
+
+    `moved` are the transitions that are taken: source, event, target.
+    """
+
+    heard: bool
+    tried: Sequence[Tried] = ()
+    plan: Plan | None = None
+    moved: Sequence[tuple[str, str, str]] = ()
 
 
 D = TypeVar("D", bound=Data)
@@ -148,17 +168,16 @@ class Turn(Generic[D]):
         """Enter the machine."""
         first = beginning(self._chart)
         self.now.doing = Doing(first)
-        self.tried.append(Tried("START", [EdgeTried(", ".join(first.leaves), reason="initial")]))
+        self.tried.append(Tried("START", (EdgeTried(", ".join(first.leaves), reason="initial"),)))
 
     def take(self, event: Any) -> Verdict:
         """Choose the transitions that an event from outside leads to; `go` takes them."""
         now = self.now
         now.event, now.microsteps, now.changed = event, 0, False
-        heard, taken = self._choose(event)
-        if taken:
-            self._plan(taken, event)
+        choice = self._choose(event)
+        if self._begins(choice, event):
             return "taken"
-        return "refused" if heard else "unheard"
+        return "refused" if choice.heard else "unheard"
 
     def go(self) -> Call | None:
         """Do all that is pure, until the next action that is a step is to be done, or the machine is at rest.
@@ -192,48 +211,55 @@ class Turn(Generic[D]):
         self.data.drop()
         answering = before is not None and before.event is not None and before.event.kind == "failure"
         event = self.data.event(ERROR, "failure", data)
-        taken = [] if answering else self._choose(event)[1]
-        if taken:
-            self._plan(taken, event)
-        return bool(taken)
+        return not answering and self._begins(self._choose(event), event)
 
     # --- choosing
 
     def _next(self) -> bool:
         """Plan the next microstep; False when there is none."""
         now = self.now
-        if self._chart.has_always:
-            _, taken = self._choose(None)
-            if taken:
-                self._plan(taken, None)
-                return True
+        if self._chart.has_always and self._begins(self._choose(None), None):
+            return True
         while now.inner:
             event = now.inner.pop(0)
-            _, taken = self._choose(event)
-            if taken:
-                self._plan(taken, event)
+            if self._begins(self._choose(event), event):
                 return True
         return False
 
-    def _choose(self, event: Any) -> tuple[bool, list[Transition]]:
-        """Return whether anything listens, and the transitions to take. Keeps what was looked at, if one is taken."""
-        chart, now = self._chart, self.now
-        name, kind = ("", "") if event is None else (event.name, event.kind)
-        heard, chosen, tried, asked = False, [], [], {}
-        for answering in chart.hearing(now.leaves, name, kind):
+    def _choose(self, event: Any) -> Choice:
+        """Return what an event leads to, and tell of it. What it is without asking a guard is looked up."""
+        choices, leaves = self._chart.choices, self.now.leaves
+        key = (leaves, "", "") if event is None else (leaves, event.name, event.kind)
+        choice: Choice | None = choices.get(key)
+        if choice is None:
+            choice, is_sure = self._asked(event, key)
+            if is_sure:
+                if len(choices) >= MOST_KEPT:  # names come from outside
+                    choices.clear()
+                choices[key] = choice
+        self.tried += choice.tried
+        return choice
+
+    def _asked(self, event: Any, key: tuple[tuple[str, ...], str, str]) -> tuple[Choice, bool]:
+        """Return what an event leads to, and whether it always does: no guard was asked, no history looked at."""
+        chart, now, (leaves, name, kind) = self._chart, self.now, key
+        chosen: list[Transition] = []
+        asked: dict[Transition, str] = {}
+        for answering in chart.hearing(*key):
             for transition in answering:
-                heard = True
-                if transition.key not in asked:
-                    asked[transition.key] = verdict = self._holds(transition, event)
-                    tried.append((transition, verdict))
-                if not asked[transition.key]:
+                if transition not in asked:
+                    asked[transition] = self._holds(transition, event)
+                if not asked[transition]:
                     chosen.append(transition)
                     break
-        if chosen or (heard and event is not None and event.kind == "sent"):
-            self._keep(tried, name)
+        tried = self._tried(asked, name) if chosen or kind == "sent" else []
+        is_sure = not chart.histories and all(transition.guard is None for transition in asked)
+        if not chosen:
+            return Choice(bool(asked), tried), is_sure
         if len(chosen) > 1:
-            chosen = without_conflicts(chart, now.leaves, now.histories, chosen)
-        return heard, chosen
+            chosen = without_conflicts(chart, leaves, now.histories, chosen)
+        moved = [(t.source.id or self._where, name, t.target) for t in chosen]
+        return Choice(True, tried, plan(chart, leaves, now.histories, chosen), moved), is_sure
 
     def _holds(self, transition: Transition, event: Any) -> str:
         """Return why a transition is not taken; empty when it may be. A guard that raises does not hold."""
@@ -257,17 +283,12 @@ class Turn(Generic[D]):
         node = self._chart.states.get(state)
         return node is not None and node in self._chart.active(self.now.leaves)
 
-    def _keep(self, tried: Sequence[tuple[Transition, str]], event: str) -> None:
-        if len(tried) == 1:  # the usual case
-            ((transition, verdict),) = tried
-            edge = EdgeTried(transition.target, event, result=not verdict, reason=verdict)
-            self.tried.append(Tried(transition.source.id or self._where, [edge]))
-            return
+    def _tried(self, asked: Mapping[Transition, str], event: str) -> list[Tried]:
         by_source: dict[str, list[EdgeTried]] = {}
-        for transition, verdict in tried:
+        for transition, verdict in asked.items():
             edge = EdgeTried(transition.target, event, result=not verdict, reason=verdict)
             by_source.setdefault(transition.source.id or self._where, []).append(edge)
-        self.tried += [Tried(source, edges) for source, edges in by_source.items()]
+        return [Tried(source, tuple(edges)) for source, edges in by_source.items()]
 
     @property
     def _where(self) -> str:
@@ -275,18 +296,21 @@ class Turn(Generic[D]):
 
     # --- taking
 
-    def _plan(self, taken: Sequence[Transition], event: Any) -> None:
-        now, name = self.now, "" if event is None else event.name
+    def _begins(self, choice: Choice, event: Any) -> bool:
+        """Begin the microstep that was chosen; False when none was."""
+        if choice.plan is None:
+            return False
+        now = self.now
         now.microsteps += 1
         if now.microsteps > MOST_MICROSTEPS:
             circle = " -> ".join(f"{source}" for source, _, _ in self.moved[-4:])
             raise Endless(
                 f"machine {self._chart.name!r} does not come to rest: {MOST_MICROSTEPS} transitions without an event,"
-                f" the last ones {circle} -> {taken[0].target}"
+                f" the last ones {circle} -> {choice.moved[0][2]}"
             )
-        self.moved += [(t.source.id or self._where, name, t.target) for t in taken]
-        planned = plan(self._chart, now.leaves, now.histories, taken)
-        now.doing = Doing(planned, event=now.event if event is None else event)
+        self.moved += choice.moved
+        now.doing = Doing(choice.plan, 0, now.event if event is None else event)
+        return True
 
     def _items(self, doing: Doing[Any]) -> Call | None:
         """Do what is data, up to the next action that is a step."""
@@ -335,11 +359,13 @@ class Turn(Generic[D]):
         self.data.keep()
         self.effects += 1
         now.leaves = planned.leaves
-        now.histories |= planned.histories
+        if planned.histories:
+            now.histories |= planned.histories
         now.inner += doing.raised
         now.doing = None
         now.changed = True
-        self.left += planned.left
-        self.entered = [name for name in self.entered if name not in planned.left]
-        self.entered += planned.entered
         self.sends += doing.sends
+        if planned.left or planned.entered:
+            self.left += planned.left
+            self.entered = [name for name in self.entered if name not in planned.left]
+            self.entered += planned.entered

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import is_
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -29,6 +31,8 @@ class ActionWork:
     policy: Policy | None = None
     profile: StageProfile | None = None
     inline = False
+    _given: Mapping[str, Any] = MappingProxyType({})
+    _draft: Mapping[str, Any] = _given
 
     def __init__(
         self, name: str, call: Call, context: Context, event: KeptEvent | None, blobs: Blobs
@@ -42,25 +46,33 @@ class ActionWork:
         self._context = context
         self._event = event
         self._blobs = blobs
-        self._given: dict[str, Any] = {}
-        self._draft: dict[str, Any] = {}
 
     def call(self, context: StepContext) -> Any:
         """Call the action."""
-        if not self._call.takes:
-            return self._call(None, None)
-        self._given = {key: decode(resolved(raw, self._blobs)) for key, raw in self._context.items()}
-        self._draft = dict(self._given)
-        return self._call(self._draft, None if self._event is None else self._event.told)
+        call, event = self._call, self._event
+        if not call.takes:
+            return call(None, None)
+        self._given = given = _decoded(self._whole())
+        self._draft = draft = given.copy()
+        return call(draft, event.told if event is not None and call.takes > 1 else None)
+
+    def _whole(self) -> Context:
+        """Return the context with its large values in it."""
+        blobs = self._blobs
+        return {key: resolved(raw, blobs) for key, raw in self._context.items()} if blobs else self._context
 
     def accept(self, value: Any, context: StepContext) -> Outcome:
         """Return the changed keys, encoded; refuses what cannot be stored or holds a secret."""
         where = f"action {self.name!r}"
+        given, draft = self._given, self._draft
         changes = self._changed(where)
-        gone = tuple(key for key in self._given if key not in self._draft)
-        if isinstance(value, Mapping):
+        if value is not None and isinstance(value, Mapping):
             changes |= encode_map(value, where)
-            gone = tuple(key for key in gone if key not in changes)
+        gone = (
+            ()
+            if given.keys() <= draft.keys()
+            else tuple(k for k in given if k not in draft and k not in changes)
+        )
         secrets = context.secrets
         if secrets and isinstance(secrets, Secrets):
             secrets.refuse(changes, where)
@@ -69,11 +81,13 @@ class ActionWork:
 
     def _changed(self, where: str) -> dict[str, msgspec.Raw]:
         """Return what the draft has otherwise than the context. A plain value that is still there is not looked at."""
-        given, before = self._given, self._context
+        given, draft, before = self._given, self._draft, self._context
+        if _is_untouched(given, draft):  # the usual case
+            return {}
         touched = {
             key: value
-            for key, value in self._draft.items()
-            if key not in given or value is not given[key] or type(value) not in _PLAIN
+            for key, value in draft.items()
+            if type(value) not in _PLAIN or key not in given or value is not given[key]
         }
         return {
             key: raw
@@ -84,6 +98,25 @@ class ActionWork:
 
 _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 """Values that cannot be changed in place."""
+
+
+def _decoded(context: Context) -> dict[str, Any]:
+    """Return values decoded, in one sweep when none of them has a tag."""
+    data = msgspec.json.encode(context)
+    if b"$" in data and b'"$' in data:
+        return {key: decode(raw) for key, raw in context.items()}
+    decoded: dict[str, Any] = msgspec.json.decode(data)
+    return decoded
+
+
+def _is_untouched(given: Mapping[str, Any], draft: Mapping[str, Any]) -> bool:
+    """Tell at once of plain values that they are all those that were given, at the same keys in the same order."""
+    return (
+        len(draft) == len(given)
+        and _PLAIN.issuperset(map(type, draft.values()))
+        and all(map(is_, draft.values(), given.values()))
+        and all(map(is_, draft, given))
+    )
 
 
 class ChildAction:
