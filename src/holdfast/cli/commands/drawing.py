@@ -17,7 +17,7 @@ from holdfast.cli.output import Output
 from holdfast.core.picture.drawing import drawn
 from holdfast.core.picture.gantt import gantt as bars
 from holdfast.core.picture.shape import Picture, Tone
-from holdfast.core.picture.terminal import rows
+from holdfast.core.picture.terminal import WIDEST, rows
 from holdfast.core.picture.trace import traced
 from holdfast.core.program import Workflow
 from holdfast.errors import DefinitionError
@@ -106,7 +106,7 @@ def _show(picture: Picture, format: str, out: Output) -> None:
     if format != "ascii":
         out.say(drawn(picture, format).rstrip("\n"))
         return
-    for row in rows(picture):
+    for row in rows(picture, min(WIDEST, out.console.width)):
         out.say(*((text, _style(tone)) for text, tone in row))
 
 

@@ -65,7 +65,7 @@ def arranged(picture: Picture, measures: Measures) -> Layout:
     """Return where everything goes."""
     keys = [box.key for box in picture.boxes]
     pairs = [(way.source, way.target) for way in picture.ways]
-    back = _leading_back(keys, pairs)
+    back = leading_back(keys, pairs)
     down = [(b, a) if (a, b) in back else (a, b) for a, b in pairs]
     ranks = _ranks(keys, down)
     layers: list[list[Slot]] = [[] for _ in range(max(ranks.values(), default=-1) + 1)]
@@ -92,7 +92,7 @@ def arranged(picture: Picture, measures: Measures) -> Layout:
     return Layout(layers, lines, boxes)
 
 
-def _leading_back(keys: Sequence[str], pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+def leading_back(keys: Sequence[str], pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
     """Return the ways that close a circle, found by walking from the first box."""
     targets: dict[str, list[str]] = {key: [] for key in keys}
     for source, target in pairs:

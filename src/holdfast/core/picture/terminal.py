@@ -1,7 +1,7 @@
 """Pictures for a terminal: boxes of lines, and ways that go down and across between them.
 
 Between two layers each box that a way leaves has a row of its own to go across, so that ways of different boxes do
-not lie upon each other.
+not lie upon each other. A picture that would be too wide is drawn as rails.
 """
 
 from __future__ import annotations
@@ -10,22 +10,13 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from holdfast.core.picture.layers import Layout, Measures, Slot, arranged
+from holdfast.core.picture.marks import LINES, LONGEST, MARKS, Piece
+from holdfast.core.picture.rails import rails
 from holdfast.core.picture.shape import LEGEND, Box, Picture, Tone, Way
 
-Piece = tuple[str, Tone]
-"""A part of a row, and the tone in which it is written."""
-
 _UP, _DOWN, _LEFT, _RIGHT = 1, 2, 4, 8
-_LINES: Final = " ╵╷│╴┘┐┤╶└┌├─┴┬┼"
-"""The signs by the directions in which they lead."""
-_MARKS: Final[dict[Tone, str]] = {
-    "completed": "✓ ",
-    "failed": "✗ ",
-    "running": "● ",
-    "waiting": "◷ ",
-    "idle": "○ ",
-}
-_LONGEST: Final = 24
+WIDEST: Final = 100
+"""Pictures that would be wider are drawn as rails."""
 
 
 class Joint(NamedTuple):
@@ -39,11 +30,27 @@ class Joint(NamedTuple):
     arrives: bool
 
 
-def rows(picture: Picture) -> list[list[Piece]]:
-    """Return the picture's rows from top to bottom."""
+def rows(picture: Picture, widest: int = WIDEST) -> list[list[Piece]]:
+    """Return the picture's rows from top to bottom: boxes, or where these are wider than `widest`, rails."""
+    found = _boxed(picture)
+    if any(sum(len(piece) for piece, _ in row) > widest for row in found):
+        found = rails(picture)
+    if picture.tones:
+        found += [
+            [],
+            [
+                piece
+                for tone in picture.tones
+                for piece in ((f"{MARKS[tone]}{LEGEND[tone]}", tone), ("  ", ""))
+            ],
+        ]
+    return found
+
+
+def _boxed(picture: Picture) -> list[list[Piece]]:
     texts = {box.key: _texts(box, picture.ways) for box in picture.boxes}
     widths = {key: max(map(len, lines)) // 2 * 2 + 5 for key, lines in texts.items()}
-    beside = {way.text: 2.0 * min(len(way.text), _LONGEST) + 1 for way in picture.ways}
+    beside = {way.text: 2.0 * min(len(way.text), LONGEST) + 1 for way in picture.ways}
     layout = arranged(
         picture, Measures({key: float(width) for key, width in widths.items()}, beside, 3.0, 3.0)
     )
@@ -57,17 +64,7 @@ def rows(picture: Picture) -> list[list[Piece]]:
                 canvas.box(_column(slot), y, widths[slot.key], texts[slot.key], box.tone)
         _pass(picture, layout, canvas, rank, y, deep)
         y = _join(_joints(picture, layout, rank), canvas, y + deep)
-    found = canvas.rows()
-    if picture.tones:
-        found += [
-            [],
-            [
-                piece
-                for tone in picture.tones
-                for piece in ((f"{_MARKS[tone]}{LEGEND[tone]}", tone), ("  ", ""))
-            ],
-        ]
-    return found
+    return canvas.rows()
 
 
 def text(picture: Picture) -> str:
@@ -77,7 +74,7 @@ def text(picture: Picture) -> str:
 
 def _texts(box: Box, ways: Iterable[Way]) -> list[str]:
     """Return what stands in a box; a way that leads back to the box itself is told there."""
-    lines = [f"{_MARKS[box.tone] if box.tone else ''}{box.label}", *([box.note] if box.note else [])]
+    lines = [f"{MARKS[box.tone] if box.tone else ''}{box.label}", *([box.note] if box.note else [])]
     return lines + [f"↺ {way.text}".strip() for way in ways if way.source == way.target == box.key]
 
 
@@ -191,7 +188,7 @@ class _Canvas:
     def beside(self, x: int, y: int, text: str) -> None:
         """Write as much of a text as there is room for, behind a way that leads back beside this one."""
         x += 2 * ((x, y) in self._lines)
-        for column, sign in enumerate(text[:_LONGEST], x):
+        for column, sign in enumerate(text[:LONGEST], x):
             if (column, y) in self._lines:
                 break
             self.sign(column, y, sign, "")
@@ -205,7 +202,7 @@ class _Canvas:
         pieces: list[Piece] = []
         right = max((x for x, row in self._lines.keys() | self._signs.keys() if row == y), default=left - 1)
         for x in range(left, right + 1):
-            sign = self._signs.get((x, y)) or _LINES[self._lines.get((x, y), 0)]
+            sign = self._signs.get((x, y)) or LINES[self._lines.get((x, y), 0)]
             tone = self._tones.get((x, y), "")
             if pieces and pieces[-1][1] == tone:
                 pieces[-1] = (pieces[-1][0] + sign, tone)
