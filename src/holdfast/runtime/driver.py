@@ -213,6 +213,9 @@ class Driver:
         opened = run.progress.ledger.open.get(step)
         if opened is None:
             return
+        if opened.cancelling and opened.kind == "run" and opened.born == opened.attempt:
+            arrivals.append(facts.StepCancelled(step=step, attempt=opened.attempt))  # its child never begins
+            return
         try:
             if opened.kind == "run":
                 failed = self._children.start(run, opened)

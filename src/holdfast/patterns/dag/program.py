@@ -264,9 +264,15 @@ class DagProgram:
         if ERRORS in binding.args or ERRORS in (source for _, source in binding.kwargs):
             raws[ERRORS] = msgspec.Raw(msgspec.json.encode(self._errors(progress, node)))
         mapped = progress.mapped.get(node.number)
-        if mapped is not None:
+        if mapped is not None and step.step not in progress.abandoned:
             start, size = self._span(mapped, step)
-            items = self._items_of(progress, node)[start : start + (size or 1)]
+            every = self._items_of(progress, node)
+            if len(every) != mapped.total:
+                raise NondeterminismError(
+                    f"task {node.task.name!r} maps over {len(every)} items; in the journal over {mapped.total}",
+                    fix=f"Give it the items that it began with, or begin it anew: clear(run, {node.task.name!r}).",
+                )
+            items = every[start : start + (size or 1)]
             raws[_ITEM] = items[0] if not size else msgspec.Raw(b"[%b]" % b",".join(map(bytes, items)))
         return raws
 
@@ -302,18 +308,18 @@ class DagProgram:
     def given(self, progress: DagProgress, step: StepId) -> dict[str, Any] | None:
         """Return the arguments of an open step's task by name; for a workflow the params of its run.
 
-        None for a step that today's code has no task for.
+        None for a step that today's code has no such task for, or whose workflow is known by name alone.
         """
         found = progress.ledger.open[step]
         try:
             node = self._node(progress, found, found.kind)
-        except NondeterminismError:
+            if node.task.shape is not None:
+                value = partial(self._value, self._raws(progress, node, found))
+                return named(node.task.shape, self._bindings[node.number], value)
+            work = self.child(progress, found)
+            return None if isinstance(work.workflow, str) else work.params(work.workflow)
+        except (NondeterminismError, PayloadRejected):
             return None
-        if node.task.shape is not None:
-            value = partial(self._value, self._raws(progress, node, found))
-            return named(node.task.shape, self._bindings[node.number], value)
-        work = self.child(progress, found)
-        return work.params(work.workflow)
 
     def _node(self, progress: DagProgress, step: OpenStep, kind: str) -> Node:
         number = self.plan.numbers.get(step.name)
@@ -323,6 +329,8 @@ class DagProgram:
                 f"the journal has a step of task {step.name!r}; the DAG has only {found}"
             )
         node = self.plan.nodes[number]
+        if step.step in progress.abandoned:  # it is asked to end before anything of it starts
+            return node
         if node.task.kind != kind:
             now, then = ("a workflow", "a function") if kind == "call" else ("a function", "a workflow")
             raise NondeterminismError(f"task {step.name!r} is {now}; in the journal it is {then}")
