@@ -148,7 +148,11 @@ class TestHints:
             monkeypatch.setattr(f"holdfast.store.postgres.store.{name}", 1000.0)
         async with open_url(postgres_url) as store, open_url(postgres_url) as other:
             store._pause = 1000.0  # type: ignore[attr-defined]
-            for act in (opened(other, "r"), send(other, "r", "k"), other.release("w", ["r"])):
+
+            async def several() -> None:
+                await asyncio.gather(*(opened(other, f"r-{n}") for n in range(3)))
+
+            for act in (opened(other, "r"), send(other, "r", "k"), other.release("w", ["r"]), several()):
                 waiting = asyncio.create_task(store.wait(100))
                 await asyncio.sleep(0)
                 await act

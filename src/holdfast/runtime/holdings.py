@@ -174,6 +174,9 @@ class Holdings:
             left.remove(each.run.id)
 
         try:
+            if len(claimed) == 1:
+                await take(claimed[0])
+                return
             # At once: what they ask the store goes over together.
             outcomes = await asyncio.gather(*map(take, claimed), return_exceptions=True)
         finally:

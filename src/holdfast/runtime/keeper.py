@@ -136,11 +136,14 @@ class Keeper:
         if self._loop.time() - self._patrolled > PATROL_SECONDS:
             await self.patrol()
             await self._find_strays()
-        # At once, so that what is ready need not wait for what is due.
-        outcomes = await asyncio.gather(self._claim(), self._move_due(), return_exceptions=True)
-        for outcome in outcomes:
-            if outcome is not None:
-                raise outcome
+        # At once: what is ready need not wait for what is due. The claim goes first, in this very turn of the loop.
+        moving = self._loop.create_task(self._move_due(), name="holdfast-due")
+        try:
+            await self._claim()
+        finally:  # gathered: an error of the one must not hide that the other was cancelled
+            (failed,) = await asyncio.gather(moving, return_exceptions=True)
+        if failed is not None:
+            raise failed
         if self._secrets.provides and self._loop.time() - self._provided > PROVIDE_SECONDS:
             self._provided = self._loop.time()
             await self._provide()

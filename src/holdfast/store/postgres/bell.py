@@ -41,6 +41,10 @@ class Bell:
         if self._ringing is None:
             self._ring()
 
+    def ring_behind(self, link: Link) -> None:
+        """Tell others as soon as what was sent last on a link is written, without waiting for its answer here."""
+        link.post((self._notify,), _unheard)
+
     async def rest(self, seconds: float) -> bool:
         """Return True as soon as another process rings, False after so many seconds."""
         if not self._heard.is_set():
@@ -73,6 +77,10 @@ class Bell:
     def _hear(self, told: bytes) -> None:
         if told.decode() != self._name:
             self._heard.set()
+
+
+def _unheard(_results: list[PGresult], _error: psycopg.Error | None) -> None:
+    """Nobody waits for a hint: who missed it looks by himself."""
 
 
 def _ignore(listening: asyncio.Future[list[PGresult]]) -> None:

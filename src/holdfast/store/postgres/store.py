@@ -92,8 +92,8 @@ class PostgresStore:
         ]
         self._near, self._far = Reader(near, self.url, era), Reader(far, self.url, era)
         self._bell = Bell(near)
-        self._writer = Writer(writing, self.url, self.stats, self._at)
-        self._aside = Writer(aside, self.url, self.stats, self._at)
+        self._writer = Writer(writing, self._bell, self.url, self.stats, self._at)
+        self._aside = Writer(aside, self._bell, self.url, self.stats, self._at)
         self._closed = False
         try:
             await writing.link()
@@ -122,7 +122,9 @@ class PostgresStore:
     def commit(self, commits: Sequence[Commit]) -> asyncio.Future[list[Committed | Conflict]]:
         """Write commits in the next transaction."""
         rings = any(commit.effects and _makes_work(commit) for commit in commits)
-        return self._open_writer().commit(commits, self._ring if rings else None)
+        if rings:
+            self._pause = FIRST_POLL
+        return self._open_writer().commit(commits, rings=rings)
 
     async def deliver(self, deliveries: Sequence[Delivery]) -> Sequence[Delivered]:
         """Put arrivals into inboxes."""

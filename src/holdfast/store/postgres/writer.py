@@ -3,6 +3,9 @@
 Commits of runs make one transaction, deliveries another; whatever else is written has one of its own. What a writer
 was given in one turn of the loop is sent at once on its connection and answered in order. A group that is large enough
 does not wait for the one before: so the server writes while the loop makes the next commits.
+
+Others are rung once their work is durable. Behind a commit that goes alone the ring follows at once on the same
+connection, which spares it the way here and back; else it goes on one of its own, since it may wait for a lock.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from holdfast.errors import StoreError, StoreUnavailable
 from holdfast.model.commit import Commit, Committed, Conflict
 from holdfast.model.ids import Instant
 from holdfast.store.postgres import changes
+from holdfast.store.postgres.bell import Bell
 from holdfast.store.postgres.commits import Group
 from holdfast.store.postgres.failures import explained, is_passing, is_unavailable
 from holdfast.store.postgres.lines import Line
@@ -47,11 +51,11 @@ REMEMBERED: Final = 10_000
 
 
 class _Call(NamedTuple):
-    """One caller's writes: all in one transaction, or none."""
+    """One caller's writes: all in one transaction, or none. `rings`: they make work for others."""
 
     future: asyncio.Future[Any]
     given: Any
-    then: Callable[[], None] | None = None
+    rings: bool = False
 
 
 class _Parcel(NamedTuple):
@@ -67,9 +71,12 @@ _Pack = Callable[[Sequence[_Call]], _Parcel]
 class Writer:
     """Writes for all tasks of one event loop."""
 
-    def __init__(self, line: Line, where: str, stats: StoreStats, at: Callable[[], Instant | None]) -> None:
+    def __init__(
+        self, line: Line, bell: Bell, where: str, stats: StoreStats, at: Callable[[], Instant | None]
+    ) -> None:
         """`at` gives the instant of a delivery; None leaves it to the server."""
         self._line = line
+        self._bell = bell
         self._where = where
         self._stats = stats
         self._at = at
@@ -89,26 +96,27 @@ class Writer:
         """The numbers of the transactions that were written here lately."""
 
     def commit(
-        self, commits: Sequence[Commit], then: Callable[[], None] | None = None
+        self, commits: Sequence[Commit], *, rings: bool = False
     ) -> asyncio.Future[list[Committed | Conflict]]:
-        """Return the future answers to these commits. `then` is called as soon as they are durable."""
-        return self._gather(self._commits, commits, then)
+        """Return the future answers to these commits; with `rings` others are rung as soon as they are durable."""
+        return self._gather(self._commits, commits, rings=rings)
 
     def deliver(self, deliveries: Sequence[Delivery]) -> asyncio.Future[list[Delivered]]:
         """Return the future answers to these deliveries."""
         return self._gather(self._deliveries, deliveries)
 
     def submit(self, statement: Statement, read: Callable[[PGresult], T]) -> asyncio.Future[T]:
-        """Return the future answer of a statement in a transaction of its own."""
-        return self._gather(self._others, (statement, read))
+        """Return the future answer of a statement in a transaction of its own: it gains nothing from a group."""
+        future = self._gather(self._others, (statement, read))
+        if self._others and self._left < UNDER_WAY:
+            self._flush()
+        return future
 
-    def _gather(
-        self, calls: deque[_Call], given: Any, then: Callable[[], None] | None = None
-    ) -> asyncio.Future[Any]:
+    def _gather(self, calls: deque[_Call], given: Any, *, rings: bool = False) -> asyncio.Future[Any]:
         if self._closed:
             raise StoreUnavailable(f"the store {self._where} is closed", fix="Open it again.")
         future: asyncio.Future[Any] = self._loop.create_future()
-        calls.append(_Call(future, given, then))
+        calls.append(_Call(future, given, rings))
         if not self._busy:
             self._busy = True
             if self._alone:
@@ -155,10 +163,12 @@ class Writer:
             self._recover(pack, calls, error)
             return
 
+        rung = self._alone and calls[0].rings
+
         def heard(results: list[PGresult], error: Exception | None) -> None:
             if error is None:
                 try:
-                    self._answer(calls, parcel.read(results))
+                    self._answer(calls, parcel.read(results), rung=rung)
                 except Exception as met:  # noqa: BLE001 - as above
                     error = met
                 else:
@@ -167,6 +177,8 @@ class Writer:
             self._recover(pack, calls, error)
 
         link.post(parcel.statements, heard)
+        if rung:
+            self._bell.ring_behind(link)
 
     def _ended(self) -> None:
         self._left -= 1
@@ -207,12 +219,12 @@ class Writer:
             return
         self._answer(calls, answers)
 
-    def _answer(self, calls: Sequence[_Call], answers: Sequence[Any]) -> None:
+    def _answer(self, calls: Sequence[_Call], answers: Sequence[Any], *, rung: bool = False) -> None:
         for call, answer in zip(calls, answers, strict=True):
             if not call.future.done():  # else the caller was cancelled
                 call.future.set_result(answer)
-            if call.then is not None:
-                call.then()
+            if call.rings and not rung:
+                self._bell.ring()
 
     async def _transact(self, pack: _Pack, calls: Sequence[_Call], met: Exception | None) -> Sequence[Any]:
         """Write calls in one transaction, again when the error passes; `met` is what the first try met."""
