@@ -47,6 +47,14 @@ def test_of_a_task(option: dict[str, Any], told: str, fix: str) -> None:
         assert fix in caught.value.fix
 
 
+def test_a_dag_within_itself() -> None:
+    outer, inner = DAGWorkflow(name="outer"), DAGWorkflow(name="inner")
+    outer.add_task("inner", inner)
+    for name, held in (("outer", outer), ("inner", inner)):
+        with pytest.raises(DefinitionError, match=f"task {name!r}: the DAG would contain itself"):
+            inner.add_task(name, held)
+
+
 @pytest.mark.parametrize(
     ("option", "told", "fix"),
     [

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from holdfast import DAGWorkflow
+from holdfast import DAGWorkflow, Task
 from holdfast.core.picture.layers import leading_back
 from holdfast.core.picture.rails import rails
 from holdfast.core.picture.shape import Box, Picture, Way
@@ -99,6 +99,18 @@ def test_a_picture_that_fits_is_drawn_as_boxes() -> None:
     assert wide < WIDEST
     assert "┌" in "".join(piece for row in rows(shown, wide) for piece, _ in row)
     assert "┌" not in "".join(piece for row in rows(shown, wide - 1) for piece, _ in row)
+
+
+def test_many_ways_to_one_box_are_told_where_rails_take_too_much_room() -> None:
+    dag = DAGWorkflow([Task("first", list)], name="wide")
+    for number in range(300):
+        dag.add_task(f"t{number}", list, depends_on=["first"])
+    dag.add_task("last", len, depends_on=[f"t{number}" for number in range(300)], trigger_rule="all_done")
+    shown = dag.to_ascii().splitlines()
+    assert len(shown) == 302
+    assert max(map(len, shown)) < WIDEST
+    assert [line.split() for line in shown[:2]] == [["○", "first"], ["├─○", "t0"]]
+    assert shown[-1].split(maxsplit=2) == ["○", "last", "all_done ← t0, t1, t2 and 297 more"]
 
 
 def test_ways_back_and_tones() -> None:

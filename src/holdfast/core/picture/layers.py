@@ -7,7 +7,7 @@ middle of their neighbours, and take the places that are nearest to their neighb
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import fmean
@@ -92,6 +92,18 @@ def arranged(picture: Picture, measures: Measures) -> Layout:
     return Layout(layers, lines, boxes)
 
 
+def widest_layer(picture: Picture, widths: Mapping[str, int]) -> int:
+    """Return the least width that a picture takes whose boxes are so wide; cheap beside the layout."""
+    keys = [box.key for box in picture.boxes]
+    pairs = [(way.source, way.target) for way in picture.ways]
+    back = leading_back(keys, pairs)
+    ranks = _ranks(keys, [(b, a) if (a, b) in back else (a, b) for a, b in pairs])
+    layers: dict[int, int] = {}
+    for key, rank in ranks.items():
+        layers[rank] = layers.get(rank, 0) + widths[key]
+    return max(layers.values(), default=0)
+
+
 def leading_back(keys: Sequence[str], pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
     """Return the ways that close a circle, found by walking from the first box."""
     targets: dict[str, list[str]] = {key: [] for key in keys}
@@ -124,15 +136,18 @@ def _ranks(keys: Sequence[str], down: Sequence[tuple[str, str]]) -> dict[str, in
     waiting = dict.fromkeys(keys, 0)
     for upper, lower in down:
         waiting[lower] += upper != lower
+    below: dict[str, list[str]] = {key: [] for key in keys}
+    for upper, lower in down:
+        if upper != lower:
+            below[upper].append(lower)
     ready = [key for key in keys if not waiting[key]]
     while ready:
         key = ready.pop()
-        for upper, lower in down:
-            if upper == key != lower:
-                ranks[lower] = max(ranks[lower], ranks[key] + 1)
-                waiting[lower] -= 1
-                if not waiting[lower]:
-                    ready.append(lower)
+        for lower in below[key]:
+            ranks[lower] = max(ranks[lower], ranks[key] + 1)
+            waiting[lower] -= 1
+            if not waiting[lower]:
+                ready.append(lower)
     return ranks
 
 

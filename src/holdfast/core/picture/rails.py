@@ -1,20 +1,24 @@
 """Wide pictures for a terminal: one row for each box, and beside the rows a rail for each box until its last way ends.
 
 It is read from top to bottom. `├─○` begins at a rail that goes on, `└─○` at one that ends here; `│` between two of
-them passes behind. A box stands at the end of a rail where that can be, so a chain is one rail.
+them passes behind. A box stands at the end of a rail where that can be, so a chain is one rail. Where even rails take
+too much room, boxes that many ways lead to name where these begin: `← a, b, c and 297 more`.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from holdfast.core.picture.layers import leading_back
-from holdfast.core.picture.marks import LINES, MARKS, Piece
+from holdfast.core.picture.marks import LINES, MARKS, Piece, width_of
 from holdfast.core.picture.shape import Box, Picture, Tone, Way
 
 _UP, _DOWN, _LEFT, _RIGHT = 1, 2, 4, 8
 _MOST_NAMED: Final = 3
+_MOST_JOINED: Final = (8, 3, 1, 0)
+"""So many ways are drawn that lead to one box, where more take too much room."""
 _LONGEST: Final = 40
 
 
@@ -25,14 +29,25 @@ class Rail(NamedTuple):
     row: int
 
 
-def rails(picture: Picture) -> list[list[Piece]]:
+def rails(picture: Picture, widest: int = 100) -> list[list[Piece]]:
     """Return the picture's rows from top to bottom, without a legend."""
+    found = _rows(picture, len(picture.ways))
+    for most in _MOST_JOINED:
+        if width_of(found) <= widest:
+            break
+        found = _rows(picture, most)
+    return found
+
+
+def _rows(picture: Picture, most: int) -> list[list[Piece]]:
+    """Return the rows, with rails for boxes that at most so many ways lead to."""
     back = leading_back(
         [box.key for box in picture.boxes], [(way.source, way.target) for way in picture.ways]
     )
     down = [way for way in picture.ways if way.source != way.target and (way.source, way.target) not in back]
     boxes = _ordered(picture.boxes, down)
-    drawn = _Rails(down)
+    counts = Counter(way.target for way in down)
+    drawn = _Rails(way for way in down if counts[way.target] <= most)
     left = [drawn.row(box) for box in boxes]
     names = {box.key: box.label for box in picture.boxes}
     wide = 2 * drawn.most + 1
@@ -40,7 +55,7 @@ def rails(picture: Picture) -> list[list[Piece]]:
     noted = max((len(box.note) for box in boxes), default=0)
     rows = []
     for box, row in zip(boxes, left, strict=True):
-        texts = _texts(box, picture.ways, down, names)
+        texts = _texts(box, picture.ways, down, names, told=counts[box.key] > most)
         margin = " " * (wide - sum(len(piece) for piece, _ in row))
         label = (box.label.ljust(longest) + "  " if texts or box.note else box.label, box.tone)
         note = (box.note.ljust(noted) + "  " if texts and noted else box.note, box.tone)
@@ -151,8 +166,11 @@ def _tone(ways: Sequence[Way]) -> Tone:
     return next((tone for tone in tones if tone not in ("", "idle")), tones[0] if tones else "")
 
 
-def _texts(box: Box, ways: Iterable[Way], down: Iterable[Way], names: dict[str, str]) -> str:
-    """Return what stands behind a box: the labels of the ways that lead to it, and those that lead back or round."""
+def _texts(box: Box, ways: Iterable[Way], down: Iterable[Way], names: dict[str, str], *, told: bool) -> str:
+    """Return what stands behind a box: the labels of the ways that lead to it, and those that lead back or round.
+
+    `told`: it has no rails, and all the ways to it are told.
+    """
     found = [way for way in down if way.target == box.key]
     sources: dict[str, list[str]] = {}
     for way in found:
@@ -160,8 +178,8 @@ def _texts(box: Box, ways: Iterable[Way], down: Iterable[Way], names: dict[str, 
     texts = []
     for text, named in sources.items():
         more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
-        origin = "" if len(named) == len(found) else f" ← {', '.join(named[:_MOST_NAMED])}{more}"
-        texts += [text + origin] if text else []
+        origin = f" ← {', '.join(named[:_MOST_NAMED])}{more}" if told or len(named) < len(found) else ""
+        texts += [(text + origin).strip()] if text or told else []
     known = {id(way) for way in down}
     for way in ways:
         if way.source == box.key and id(way) not in known:

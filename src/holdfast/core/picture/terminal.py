@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from holdfast.core.picture.layers import Layout, Measures, Slot, arranged
-from holdfast.core.picture.marks import LINES, LONGEST, MARKS, Piece
+from holdfast.core.picture.layers import Layout, Measures, Slot, arranged, widest_layer
+from holdfast.core.picture.marks import LINES, LONGEST, MARKS, Piece, width_of
 from holdfast.core.picture.rails import rails
 from holdfast.core.picture.shape import LEGEND, Box, Picture, Tone, Way
 
@@ -32,9 +32,11 @@ class Joint(NamedTuple):
 
 def rows(picture: Picture, widest: int = WIDEST) -> list[list[Piece]]:
     """Return the picture's rows from top to bottom: boxes, or where these are wider than `widest`, rails."""
-    found = _boxed(picture)
-    if any(sum(len(piece) for piece, _ in row) > widest for row in found):
-        found = rails(picture)
+    texts = {box.key: _texts(box, picture.ways) for box in picture.boxes}
+    widths = {key: max(map(len, lines)) // 2 * 2 + 5 for key, lines in texts.items()}
+    found = [] if widest_layer(picture, widths) > widest else _boxed(picture, texts, widths)
+    if not found or width_of(found) > widest:
+        found = rails(picture, widest)
     if picture.tones:
         found += [
             [],
@@ -47,9 +49,7 @@ def rows(picture: Picture, widest: int = WIDEST) -> list[list[Piece]]:
     return found
 
 
-def _boxed(picture: Picture) -> list[list[Piece]]:
-    texts = {box.key: _texts(box, picture.ways) for box in picture.boxes}
-    widths = {key: max(map(len, lines)) // 2 * 2 + 5 for key, lines in texts.items()}
+def _boxed(picture: Picture, texts: dict[str, list[str]], widths: dict[str, int]) -> list[list[Piece]]:
     beside = {way.text: 2.0 * min(len(way.text), LONGEST) + 1 for way in picture.ways}
     layout = arranged(
         picture, Measures({key: float(width) for key, width in widths.items()}, beside, 3.0, 3.0)

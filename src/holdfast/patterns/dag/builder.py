@@ -118,11 +118,28 @@ class DAGWorkflow(Drawable):
         setting("DAGWorkflow", "tasks", task, _TASK)
         if task.name in self.tasks:
             raise DefinitionError(f"{task.where} is there already", fix="Give each task a name of its own.")
+        if self._is_within(task):
+            raise DefinitionError(
+                f"{task.where}: the DAG would contain itself",
+                fix="Register it, and give the task the registered name: then each run of it is a decision of its own.",
+            )
         task.defaults(self._default_retry, self._default_timeout)
         self.tasks[task.name] = task
         task.changed.append(self._forget)
         self._forget()
         return task
+
+    def _is_within(self, task: Task) -> bool:
+        """Tell whether a task's workflow is this DAG, or holds it."""
+        stack, seen = [task.workflow], set[int]()
+        while stack:
+            found = stack.pop()
+            if found is self:
+                return True
+            if isinstance(found, DAGWorkflow) and id(found) not in seen:
+                seen.add(id(found))
+                stack += [each.workflow for each in found.tasks.values()]
+        return False
 
     def _forget(self) -> None:
         self._made = None
