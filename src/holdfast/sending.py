@@ -19,6 +19,7 @@ from holdfast.model.checks import DURATION, LABEL, argument
 from holdfast.model.ids import RunId, seconds
 from holdfast.model.run import ENDED, RunRow, RunStatus
 from holdfast.runtime.clock import new_id
+from holdfast.runtime.feed import Woken
 
 _TIMEOUT: Final = DURATION.or_none()
 _PAGE: Final = 500
@@ -59,21 +60,28 @@ class Sending(Clearing):
         argument("event", event, LABEL)
         argument("timeout", timeout, _TIMEOUT)
         row = await self._machine_row(id)
-        async with asyncio.timeout(None if timeout is None else seconds(timeout)):
-            said = None
-            if key is not None:
-                said, _ = await self._answered(id, argument("key", key, LABEL), 0)
-            if said is None:
-                sent = key or new_id(self._clock)
-                try:
-                    await self.signal(id, event, data, sent)
-                except InvalidStatus:
-                    row = await self._row(id)
-                    if row.status is not RunStatus.COMPLETED:
-                        raise
-                    raise await self._too_late(row, event) from None
-                said = await self._answer(id, event, sent, 0 if key else row.position)
+        waiter = self._open.feed.waiter(id)  # before it is sent: whatever the answer is, it comes later
+        try:
+            async with asyncio.timeout(None if timeout is None else seconds(timeout)):
+                said = None
+                if key is not None:
+                    said, _ = await self._answered(id, argument("key", key, LABEL), 0)
+                if said is None:
+                    sent = key or new_id(self._clock)
+                    await self._deliver_event(id, event, data, sent)
+                    said = await self._answer(id, event, sent, 0 if key else row.position, waiter)
+        finally:
+            waiter.cancel()
         return _outcome(id, said)
+
+    async def _deliver_event(self, id: RunId, event: str, data: Any, key: str) -> None:
+        try:
+            await self.signal(id, event, data, key)
+        except InvalidStatus:
+            row = await self._row(id)
+            if row.status is not RunStatus.COMPLETED:
+                raise
+            raise await self._too_late(row, event) from None
 
     async def _machine_row(self, id: RunId) -> RunRow:
         row = await self._row(id)
@@ -85,20 +93,22 @@ class Sending(Clearing):
             )
         return row
 
-    async def _answer(self, id: RunId, event: str, key: str, after: int) -> Said:
-        """Wait for the decision that answers an event; raises InvalidTransition when the run ended without one."""
-        feed = self._open.feed
+    async def _answer(self, id: RunId, event: str, key: str, after: int, waiter: Woken) -> Said:
+        """Wait for the decision that answers an event; raises InvalidTransition when the run ended without one.
+
+        `waiter` was there before the event.
+        """
         while True:
-            waiter = feed.waiter(id)
+            await waiter
+            waiter = self._open.feed.waiter(id)
             row = await self._row(id)
             said, after = await self._answered(id, key, after)
-            if said is not None:
+            if said is not None or row.status in ENDED:
                 waiter.cancel()
-                return said
-            if row.status in ENDED:
-                waiter.cancel()
-                raise await self._too_late(row, event)
-            await waiter
+                break
+        if said is None:
+            raise await self._too_late(row, event)
+        return said
 
     async def _answered(self, id: RunId, key: str, after: int) -> tuple[Said | None, int]:
         """Return the answer to an event if it stands after a position, else how far was looked."""

@@ -20,7 +20,9 @@ from holdfast import (
     step_context,
 )
 from holdfast.machines import ALWAYS, action, assign
+from holdfast.registry import as_workflow
 from holdfast.run import Run
+from holdfast.runtime import committer, rested
 from tests.graphs import Gate, until
 
 
@@ -207,6 +209,39 @@ async def test_a_run_of_many_events_is_taken_up_from_a_stored_fold(engine: Engin
     assert stored.fold is not None
     with pytest.raises(InvalidTransition):
         await run.send("stop")
+
+
+@pytest.mark.parametrize("kept", [0, rested.MOST_BYTES])
+async def test_a_machine_that_rests_after_each_event_is_folded_again_and_again(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    monkeypatch.setattr(rested, "MOST_BYTES", kept)
+    monkeypatch.setattr(committer, "FOLD_AFTER", 20)
+    machine = StateMachine("resting", initial="a", context={"n": 0})
+    machine.add_transition("a", "a", "go", action=assign(lambda c: {"n": c["n"] + 1}))
+    run = await engine.start(machine)
+    folds: set[int] = set()
+    for sent in range(1, 61):
+        assert (await run.send("go")).changed
+        stored = await engine.store.load(run.id, f"{machine.chart.fingerprint}/{_folds()}")
+        assert stored is not None
+        if stored.fold is not None:
+            folds.add(stored.fold.position)
+        assert await run.state() == {"state": "a", "context": {"n": sent}}
+    assert len(folds) > 2
+
+
+async def test_a_machine_that_was_registered_anew_is_taken_up_with_the_new_code(engine: Engine) -> None:
+    def counting(step: int) -> StateMachine:
+        machine = StateMachine("count", initial="a", context={"n": 0})
+        return machine.add_transition("a", "a", "go", action=assign(lambda c: {"n": c["n"] + step}))
+
+    run = await engine.start(counting(1))
+    await run.send("go")
+    await run.send("go")
+    engine.registry.add(as_workflow(counting(100)), replace=True)
+    await run.send("go")
+    assert (await run.state())["context"] == {"n": 102}
 
 
 def _folds() -> int:

@@ -137,7 +137,7 @@ class Committer:
 
     def done(self, run: Held, commit: Commit, answer: Committed) -> None:
         """Take note that a commit is durable, and show it."""
-        run.position, run.status = answer.position, commit.status
+        run.position, run.status, run.last_commit = answer.position, commit.status, commit.id
         run.size_since_fold += answer.size
         if run.holding.deaths and any(isinstance(e, Enqueue) for e in commit.effects):
             run.holding.deaths = 0

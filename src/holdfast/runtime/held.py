@@ -12,11 +12,11 @@ import msgspec
 
 from holdfast.core.effects import SHORT_WAIT, Holding
 from holdfast.core.ledger import Ledger
-from holdfast.core.program import Program
+from holdfast.core.program import Program, Workflow
 from holdfast.core.work import Blobs, Work
 from holdfast.model import facts
 from holdfast.model.commit import AnyEffect
-from holdfast.model.ids import SECOND, Instant, RunId, StepId
+from holdfast.model.ids import SECOND, CommitId, Instant, RunId, StepId
 from holdfast.model.run import RunStatus
 from holdfast.model.secrets import Secrets
 from holdfast.runtime.attempt import Attempt
@@ -58,6 +58,7 @@ class Held:
         "holding",
         "id",
         "keep",
+        "last_commit",
         "live",
         "lost",
         "missing",
@@ -75,6 +76,7 @@ class Held:
         "telling",
         "wakes",
         "woken",
+        "workflow",
     )
 
     def __init__(
@@ -103,6 +105,9 @@ class Held:
         self.epoch = epoch
         self.status = status
         self.wakes = wakes
+        self.last_commit: CommitId = ""
+        self.workflow: Workflow | None = None
+        """Whose program it is, if the run was taken up here: a name may be given anew meanwhile."""
         self.missing: tuple[str, ...] = ()
         self.params = params
         self.sending: list[AnyEffect] = []

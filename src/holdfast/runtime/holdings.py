@@ -24,6 +24,7 @@ from holdfast.runtime.committer import Committer
 from holdfast.runtime.driver import Driver
 from holdfast.runtime.held import Held
 from holdfast.runtime.loading import Loaded, load_beginning, load_ending, load_row
+from holdfast.runtime.rested import Rested
 from holdfast.runtime.secrets import SecretMemory
 from holdfast.store.port import Store
 from holdfast.store.rows import Claimed, InboxRow
@@ -68,6 +69,7 @@ class Holdings:
         self._secrets = secrets
         self._tasks: dict[RunId, asyncio.Task[None]] = {}
         self._taking: set[asyncio.Task[None]] = set()
+        self._rested: Final = Rested()
         self._loop = asyncio.get_running_loop()
         self._opening = 0
         self._opened = asyncio.Event()
@@ -128,6 +130,8 @@ class Holdings:
             self._secrets.keep(run.id, None)
         if not self.closing and self.held.get(run.id) is run:
             del self.held[run.id]
+            if run.committed and not run.lost and run.ledger.ended is None:
+                self._rested.keep(run)
             self.on_free()
         elif self.closing and run.progress.ledger.ended is not None:
             self.held.pop(run.id, None)
@@ -209,7 +213,7 @@ class Holdings:
             if not await self._end(claimed):
                 await self._committer.park(row.id, row.position, row.epoch, row.status, str(error), code)
             return
-        self._hold(claimed, loaded, arrived)
+        self._hold(claimed, loaded, arrived, workflow)
 
     async def _end(self, claimed: Claimed) -> bool:
         """Hold a run without its code, which cannot drive it, if it has ended or shall; return whether that is so."""
@@ -227,7 +231,13 @@ class Holdings:
         self._hold(claimed, loaded, arrived)
         return True
 
-    def _hold(self, claimed: Claimed, loaded: Loaded, arrived: Sequence[InboxRow]) -> None:
+    def _hold(
+        self,
+        claimed: Claimed,
+        loaded: Loaded,
+        arrived: Sequence[InboxRow],
+        workflow: Workflow | None = None,
+    ) -> None:
         row = claimed.run
         names = loaded.progress.ledger.secrets
         known = self._secrets.known(row, names)
@@ -246,7 +256,7 @@ class Holdings:
             wakes=claimed.wakes,
         )
         run.size_since_fold, run.fold_size = loaded.size, loaded.fold_size
-        run.facts_since_fold = row.position if not loaded.fold_size else 0
+        run.facts_since_fold, run.workflow = loaded.facts, workflow
         run.missing = missing(names, known)
         run.woken, run.arrived = True, arrived
         lost = row.status is RunStatus.RUNNING or claimed.deaths > 0
@@ -260,6 +270,9 @@ class Holdings:
         services = self._driver.services
         if claimed.began:
             return load_beginning(claimed, workflow, services), ()
+        rested = self._rested.take(claimed.run, workflow)
+        if rested is not None:
+            return rested, await self._store.inbox(claimed.run.id)
         loading = load_row(self._store, claimed.run, workflow, services)
         return await asyncio.gather(loading, self._store.inbox(claimed.run.id))
 

@@ -29,7 +29,8 @@ class Loaded(msgspec.Struct):
     program: Program[Any]
     progress: Any
     blobs: Blobs
-    rows: int
+    facts: int
+    """So many since the stored fold, of `size` bytes."""
     size: int
     fold_size: int
 
@@ -67,12 +68,13 @@ async def load_row(
         raise RunNotFound(f"run {run!r} not found")
     blobs.update(stored.blobs)
     progress = program.start() if stored.fold is None else program.decode(stored.fold.data)
-    size = 0
+    size = count = 0
     for each in stored.rows:
         size += len(each.facts)
+        count += each.count
         progress = _folded(program, progress, run, facts_of(each, at))
     fold_size = len(stored.fold.data) if stored.fold is not None else 0
-    return Loaded(stored.run, program, progress, blobs, len(stored.rows), size, fold_size)
+    return Loaded(stored.run, program, progress, blobs, count, size, fold_size)
 
 
 async def load_inputs(
@@ -118,7 +120,7 @@ async def load_ending(store: Store, run: RunId) -> Loaded:
     for each in stored.rows:
         progress = fold(program, progress, facts_of(each))
     size = sum(len(each.facts) for each in stored.rows)
-    return Loaded(stored.run, program, progress, Blobs(stored.blobs), len(stored.rows), size, 0)
+    return Loaded(stored.run, program, progress, Blobs(stored.blobs), stored.run.position, size, 0)
 
 
 async def _load_prefix(store: Store, row: RunRow, key: str, at: int) -> Stored:
@@ -137,7 +139,7 @@ def load_beginning(claimed: Claimed, workflow: Workflow, services: Any) -> Loade
         workflow = definition_of(workflow, began[0], services)
     program = opened(workflow, services, params_of(row), blobs)
     progress = _folded(program, program.start(), row.id, began)
-    return Loaded(row, program, progress, blobs, 1, len(claimed.began), 0)
+    return Loaded(row, program, progress, blobs, len(began), len(claimed.began), 0)
 
 
 def _folded(program: Program[Any], progress: Any, run: RunId, journal: Sequence[facts.Fact]) -> Any:
