@@ -182,10 +182,13 @@ class Burying(Profiling):
                 steps = [step for step in failed if whole in (step, split_step(step)[0])]
                 if not steps or not found.keys().isdisjoint(steps):
                     known = ", ".join(step.removeprefix(COMPENSATION) for step in failed) or "none"
+                    within = [each.run for each in _failed_in_children(row) if each.name == whole]
                     raise PayloadRejected(
                         f"no compensation of step {name!r} has failed, or it is named twice",
                         field="skip" if how == "skipped" else how,
-                        fix=f"Those of these steps have: {known}.",
+                        fix=f"It has in run {within[0]}: redrive that one so, then this one."
+                        if within
+                        else f"Those of these steps have: {known}.",
                     )
                 found |= dict.fromkeys(steps, how)
         return tuple(found.items())
@@ -275,6 +278,10 @@ class Burying(Profiling):
 
 def _query(workflow: str | None, code: str | None, limit: int) -> RunQuery:
     return RunQuery(workflow=workflow, code=code or "", dead=True, limit=limit)
+
+
+def _failed_in_children(row: RunRow) -> Sequence[facts.ErrorInfo]:
+    return [each for each in row.error.failed_compensations if each.run] if row.error is not None else []
 
 
 def _no_letter(row: RunRow) -> InvalidStatus:

@@ -392,6 +392,74 @@ async def test_a_process_that_does_not_know_the_saga_shows_its_dead_letter(
     assert [each.step for each in letter.history][-2:] == ["compensate:pack", "compensate:reserve"]
 
 
+def stuck_within(shop: Shop, trouble: Callable[[], bool]) -> Saga:
+    """A saga whose child cannot undo its step `seat` as long as there is trouble."""
+
+    def release() -> None:
+        if trouble():
+            raise ConnectionError("nobody answers")
+        shop.done.append(("undo seat", None))
+
+    inner = Saga("inner")
+    shop.add(inner, "meal")
+    inner.add_step("seat", forward=shop.act("seat"), compensate=release, retry=NOW)
+    inner.add_step("pay", forward=declines)
+    outer = Saga("outer")
+    shop.add(outer, "hotel")
+    return outer.add_step("flight", forward=inner, compensate=shop.undo("flight"))
+
+
+def told(shop: Shop) -> list[str]:
+    return [each if isinstance(each, str) else each[0] for each in shop.done]
+
+
+async def test_a_redrive_has_a_child_saga_try_again_what_it_could_not_undo(engine: Engine) -> None:
+    shop, trouble = Shop(), [True]
+    run = await (await engine.start(stuck_within(shop, lambda: bool(trouble)))).wait(PATIENCE)
+    (child,) = await run.children()
+    assert run.error is not None
+    assert [(each.name, each.run) for each in run.error.failed_compensations] == [
+        ("compensate:seat", child.id)
+    ]
+    assert f"holdfast dead-letters redrive {child.id} --done seat" in run.error.fix
+    run = await (await engine.redrive(run.id)).wait(PATIENCE)  # nobody answers yet
+    assert run.error is not None
+    assert run.error.code == "compensation_failed"
+    trouble.clear()
+    run = await (await engine.redrive(run.id)).wait(PATIENCE)
+    assert run.error is not None
+    assert (run.error.code, run.error.compensated) == ("step_failed", ("hotel",))
+    assert run.error.failed_compensations == ()
+    assert told(shop) == ["hotel", "meal", "seat", "undo meal", "undo hotel", "undo seat"], "each once"
+
+
+async def test_what_a_person_says_of_a_child_saga_counts_for_its_parent(engine: Engine) -> None:
+    shop = Shop()
+    run = await (await engine.start(stuck_within(shop, lambda: True))).wait(PATIENCE)
+    (child,) = await run.children()
+    with pytest.raises(PayloadRejected, match="no compensation of step 'seat'") as caught:
+        await engine.redrive(run.id, done=["seat"])
+    assert caught.value.fix == f"It has in run {child.id}: redrive that one so, then this one."
+    child = await (await engine.redrive(child.id, done=["seat"])).wait(PATIENCE)
+    assert child.error is not None
+    assert child.error.compensated == ("meal", "seat")
+    run = await (await engine.redrive(run.id)).wait(PATIENCE)
+    assert run.error is not None
+    assert (run.error.code, run.error.compensated) == ("step_failed", ("hotel",))
+    assert told(shop) == ["hotel", "meal", "seat", "undo meal", "undo hotel"], "nothing was done again"
+
+
+async def test_a_fork_of_a_saga_whose_child_is_stuck_leaves_the_child_to_the_first_run(
+    engine: Engine,
+) -> None:
+    shop = Shop()
+    run = await (await engine.start(stuck_within(shop, lambda: True))).wait(PATIENCE)
+    fork = await (await engine.fork(run.id, at=run.position - 1)).wait(PATIENCE)
+    assert fork.error is not None
+    assert await fork.children() == []
+    assert told(shop).count("seat") == 1
+
+
 # --- a saga that is changed while its runs are on their way; forks; the state between
 
 

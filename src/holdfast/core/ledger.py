@@ -52,6 +52,8 @@ class OpenStep(msgspec.Struct, gc=False, omit_defaults=True):
     """Of a child run: the attempt that begins it; 0 while that is still to come."""
     kept: bool = False
     """It was asked to end, and before it had, a resume of its run took that back."""
+    undoing: bool = False
+    """Of a child run: its run goes back, and it could not undo all of its own; reopened it goes on with that alone."""
 
     @property
     def runs(self) -> bool:
@@ -281,12 +283,13 @@ def _step_failed(ledger: Ledger, fact: facts.StepFailed) -> None:
         step.failures, step.error, step.failed = step.failures + 1, fact.error, not step.cancelling
         if not fact.started and step.born == step.attempt:
             step.born = 0
-        _unresolved(ledger, step)
+        if not step.undoing or fact.error.failed_compensations:
+            _unresolved(ledger, step)
 
 
 def _step_cancelled(ledger: Ledger, fact: facts.StepCancelled) -> None:
     step = ledger._end(fact.step)  # noqa: SLF001
-    if step is not None:
+    if step is not None and not step.undoing:
         _unresolved(ledger, step)
 
 
@@ -349,7 +352,8 @@ def _resumed(ledger: Ledger, fact: facts.RunResumed) -> None:
 
 def _forked(ledger: Ledger, fact: facts.RunForked) -> None:
     """Begin anew from here: what had not ended well counts as never started, and nothing waits."""
-    steps = [*ledger.open.values(), *ledger.unresolved.values()]
+    # What a child of the first run could not undo is for that run to undo.
+    steps = [*ledger.open.values(), *(step for step in ledger.unresolved.values() if not step.undoing)]
     ledger.open = {
         step.step: OpenStep(
             *(step.step, step.name, step.kind),

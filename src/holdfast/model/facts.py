@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 
 import msgspec
 
-from holdfast.model.ids import Instant, StepId
+from holdfast.model.ids import Instant, RunId, StepId
 
 NOTHING: Final = msgspec.Raw(b"null")
 """The encoded value of a fact that carries none; left out of the journal."""
@@ -21,10 +21,7 @@ FORMAT: Final = 1
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """An error as it is kept: a stable code, the type's name, the message, what to do, and the traceback's text.
-
-    Of a saga that went back also the steps that were `compensated`, in that order, and what went wrong with others.
-    """
+    """An error as it is kept; of a saga also what was `compensated`, and what could not be, in which child `run`."""
 
     code: str
     message: str
@@ -36,6 +33,7 @@ class ErrorInfo(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     fix: str = ""
     compensated: tuple[str, ...] | None = None
     failed_compensations: tuple[ErrorInfo, ...] = ()
+    run: RunId = ""
 
 
 def readable(text: str) -> str:

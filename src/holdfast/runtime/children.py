@@ -155,17 +155,30 @@ class Children:
         return arrivals
 
     async def _completed(self, run: Held) -> list[facts.Fact]:
-        """Return the ends of steps that a resume reopens, whose children have completed all the same."""
+        """Return the ends of steps that a resume reopens, whose children have nothing left to do."""
         ends: list[facts.Fact] = []
         for step in run.ledger.unresolved.values():
             if step.kind != "run":
                 continue
             child = child_id(run.id, step.step)
+            anew = replace(step, attempt=step.attempt + 1)
+            if step.undoing:
+                error = await self._committer.patiently(run.id, partial(self._undone, child))
+                if error is not None:
+                    ends.append(_failure(anew, _of_step(error, run.id, anew), self._clock.now()))
+                continue
             result = await self._committer.patiently(run.id, partial(self._result, child))
             if result is not None:
                 end = facts.StepCompleted(step=step.step, attempt=0, data=result)
-                ends.append(self._end(run, replace(step, attempt=step.attempt + 1), end))
+                ends.append(self._end(run, anew, end))
         return ends
+
+    async def _undone(self, run: RunId) -> facts.ErrorInfo | None:
+        """Return the error of a run that has undone all that it had done: somebody settled what had been in the way."""
+        row = await self._store.run(run)
+        error = None if row is None or row.status is not RunStatus.FAILED else row.error
+        is_undone = error is not None and error.compensated is not None and not error.failed_compensations
+        return error if is_undone else None
 
     async def _result(self, run: RunId) -> msgspec.Raw | None:
         """Return the result of a run that is completed, whole."""
@@ -218,7 +231,7 @@ class Children:
         self, run: Held, step: OpenStep, child: Child, error: facts.ErrorInfo, now: Instant
     ) -> facts.Fact:
         wait = None
-        if not step.cancelling:
+        if not (step.cancelling or step.undoing):
             failure = RunFailed(error.message, run_id=child_id(run.id, step.step), error=error)
             wait = wait_before_retry(child.retry, step.failures + 1, failure, self._clock.draw())
         if wait is None:
@@ -254,8 +267,12 @@ def _cancelled(parent: RunId, step: OpenStep) -> facts.ErrorInfo:
 def _of_step(error: facts.ErrorInfo, parent: RunId, step: OpenStep) -> facts.ErrorInfo:
     """Return a child's error as that of its step. That the child took too long is no timeout of its parent."""
     where = f" at {error.name}" if error.name else ""
+    child = child_id(parent, step.step)
     return replace(
         error,
+        failed_compensations=tuple(
+            replace(each, run=each.run or child) for each in error.failed_compensations
+        ),
         code="step_timed_out" if error.code == "run_timed_out" else error.code,
         message=f"run {child_id(parent, step.step)} failed{where}: {error.message}",
         step=step.step,

@@ -495,7 +495,7 @@ def test_a_compensation_may_ask_a_person_also_after_a_cancel() -> None:
     run.when(done("compensate:a", attempt=2)).then(done("compensate:a", attempt=2), facts.RunCancelled)
 
 
-def test_a_saga_whose_child_could_not_undo_itself_does_not_begin_anew() -> None:
+def test_a_resume_has_a_child_undo_what_it_could_not_and_only_then_begins_anew() -> None:
     inner = saga("x")
     made = saga("a").add_step("child", forward=inner, compensate=act)
     run = begun(made).when().when(done("a"))
@@ -503,5 +503,14 @@ def test_a_saga_whose_child_could_not_undo_itself_does_not_begin_anew() -> None:
     info = error("boom", "compensation_failed", compensated=(), failed_compensations=(stuck,))
     run.when(facts.StepFailed(step="child#1", attempt=1, error=info)).when(done("compensate:a"))
     assert ended(run).failed_compensations == (stuck,)
-    run.when(facts.RunResumed(key="r")).then(facts.RunResumed(key="r"), facts.RunFailed)
+    reopened = facts.RunResumed(key="r", reopened=(("child#1", 2),))
+    run.when(facts.RunResumed(key="r")).then(reopened)
+    run.when(facts.StepFailed(step="child#1", attempt=2, error=info)).then(facts.StepFailed, facts.RunFailed)
     assert ended(run).failed_compensations == (stuck,)
+    run.when(facts.RunResumed(key="s"))
+    undone = error("boom", "step_failed", compensated=("x",))
+    run.when(facts.StepFailed(step="child#1", attempt=3, error=undone)).then(
+        facts.StepFailed, facts.RunFailed
+    )
+    assert (ended(run).code, ended(run).failed_compensations) == ("step_failed", ())
+    run.when(facts.RunResumed(key="t")).then(facts.RunResumed(key="t"), facts.StepScheduled)  # begins anew

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from holdfast.core.ledger import OpenStep
 from holdfast.model import facts
 from holdfast.model.ids import StepId, compensation_of, is_compensation
 from holdfast.model.values import unpack
@@ -113,7 +114,9 @@ def _failed(definition: Definition, progress: SagaProgress, fact: facts.StepFail
             unknown = fact.error.compensated is None
             progress.inherited += fact.error.failed_compensations
         _ended(progress, entry, "unknown" if unknown else "failed")
-        if progress.error is None and not asked:  # what it raises then is no failure of the saga
+        if progress.undoing:
+            progress.error = fact.error if entry.name == progress.failed else progress.error
+        elif progress.error is None and not asked:  # what it raises then is no failure of the saga
             progress.failed, progress.error = entry.name, fact.error
             progress.reason = f"step {entry.name!r} failed: {fact.error.message}"
             defined = definition.by_name.get(entry.name)
@@ -145,13 +148,18 @@ def _ended(progress: SagaProgress, entry: Entry, state: str) -> None:
     group = progress.groups[entry.group]
     group.open -= 1
     group.due += entry.due
+    if progress.undoing:  # a child was to undo what it could not at first
+        _pop(progress)
 
 
 # --- backward
 
 
 def _turn(progress: SagaProgress) -> None:
-    """Begin to go back: what failed is settled by what is undone now, and no resume tries it again."""
+    """Begin to go back: what failed is settled by what is undone now, and no resume tries it again.
+
+    But for children that could not undo themselves: a resume has them try that again.
+    """
     if progress.undoing:
         return
     progress.undoing = True
@@ -159,9 +167,16 @@ def _turn(progress: SagaProgress) -> None:
         progress.request = request = progress.ledger.cancelling
         progress.reason = (request.reason if request else "") or "cancelled"
     unresolved = progress.ledger.unresolved
-    for step in [step for step in unresolved if not is_compensation(step)]:
-        del unresolved[step]
+    for step in [*unresolved.values()]:
+        step.undoing = _is_stuck(step) and not is_compensation(step.step)
+        if not step.undoing and not is_compensation(step.step):
+            del unresolved[step.step]
     _pop(progress)
+
+
+def _is_stuck(step: OpenStep) -> bool:
+    """Tell whether a step is a child run that could not undo all that it had done."""
+    return step.kind == "run" and step.error is not None and bool(step.error.failed_compensations)
 
 
 def _compensated(progress: SagaProgress, entry: Entry, how: str) -> None:
@@ -216,8 +231,9 @@ def _settle(progress: SagaProgress, step: StepId, how: str) -> None:
 
 
 def _forked(_: Definition, progress: SagaProgress, fact: facts.RunForked) -> None:
-    for step in progress.ledger.unresolved:
-        _reopen(progress, step)
+    for unresolved in progress.ledger.unresolved.values():
+        if not unresolved.undoing:
+            _reopen(progress, unresolved.step)
     if not progress.undoing:
         _go_on(progress)
     changes = unpack(fact.data) if fact.data != facts.NOTHING else {}
@@ -236,6 +252,10 @@ def _reopen(progress: SagaProgress, step: StepId) -> None:
         group.due -= entry.due
         group.open += 1
         entry.state = "open"
+        if (
+            progress.undoing
+        ):  # its group was popped; what its child cannot undo this time comes back with its end
+            progress.top, progress.inherited = max(progress.top, entry.group), []
 
 
 _FOLDS: Final[dict[type[facts.Fact], Callable[[Definition, SagaProgress, Any], None]]] = {

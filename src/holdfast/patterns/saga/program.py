@@ -186,10 +186,14 @@ class SagaProgram:
     ) -> Sequence[commands.Command]:
         skipped = [entry.name for entry in progress.entries.values() if entry.undo == "skipped"]
         left = f"; left as they are: {', '.join(dict.fromkeys(skipped))}" if skipped else ""
+        elsewhere = next((each for each in broken if each.run), None)
         error = msgspec.structs.replace(
             error,
+            fix=error.fix if elsewhere is None else _settle_in(elsewhere),
             code="compensation_failed" if broken else error.code,
-            message=_with_failures(error.message + left, broken),
+            message=_with_failures(
+                error.message + left, [each for each in broken if each not in error.failed_compensations]
+            ),
             compensated=tuple(progress.undone),
             failed_compensations=tuple(msgspec.structs.replace(each, traceback="") for each in broken),
         )
@@ -311,5 +315,17 @@ def _misfit_info(text: str, name: str = "") -> facts.ErrorInfo:
 def _with_failures(message: str, broken: Sequence[facts.ErrorInfo]) -> str:
     if not broken:
         return message
-    told = "; ".join(f"{each.name.removeprefix(COMPENSATION)} ({each.message})" for each in broken)
+    told = "; ".join(
+        f"{each.name.removeprefix(COMPENSATION)} ({f'in run {each.run}: ' * bool(each.run)}{each.message})"
+        for each in broken
+    )
     return f"{message}; not compensated: {told}"
+
+
+def _settle_in(broken: facts.ErrorInfo) -> str:
+    """Return what to do about a compensation that failed in a child run."""
+    step = broken.name.removeprefix(COMPENSATION)
+    return (
+        f"Redrive this run to have it tried again; or say that it is undone, or shall stay, and redrive then:"
+        f" `holdfast dead-letters redrive {broken.run} --done {step}`, or `--skip {step}`."
+    )
