@@ -18,7 +18,7 @@ from holdfast.core.nesting import runnable
 from holdfast.core.retries import RetryPolicy
 from holdfast.errors import InvalidTransition
 from holdfast.model.checks import LABEL, argument
-from holdfast.patterns.machine.actions import Action, Call, Guard
+from holdfast.patterns.machine.actions import Action, Assign, Call, Guard
 from holdfast.patterns.machine.events import EXACTLY, is_about
 
 Shape = Literal["atomic", "compound", "parallel", "final", "shallow", "deep"]
@@ -320,4 +320,5 @@ def _outline(chart: Chart) -> list[Any]:
 
 
 def _names(actions: Sequence[Action]) -> list[str]:
-    return [getattr(each, "name", "") or repr(each) for each in actions]
+    """Return how the actions are called; what has no name is the same in each process, whatever its address."""
+    return [(each.name or "call") if isinstance(each, Call | Assign) else repr(each) for each in actions]
