@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from random import Random
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from holdfast import RunStatus
-from holdfast.errors import InvalidStatus, StoreUnavailable
+from holdfast.errors import InvalidStatus, RunNotFound, StoreUnavailable
 from holdfast.registry import Registry
 from holdfast.testing import World
 from holdfast.testing.faults import NO_FAULTS, Faults
@@ -24,7 +25,7 @@ SEEDS = 4_000 if "HOLDFAST_TEST_LONG" in os.environ else 240
 
 
 async def play(seed: int) -> None:
-    """One seed: a run to its end, and when it failed once more, mended."""
+    """One seed: a run to its end, begun anew beside it now and then, and when it failed once more, mended."""
     random = Random(f"dag {seed}")
     tasks = draw_tasks(random)
     healthy = False
@@ -38,8 +39,11 @@ async def play(seed: int) -> None:
         for _ in range(random.choice((1, 2))):
             with contextlib.suppress(ProcessDied):
                 await world.engine(registry=registry)
+        beside = asyncio.create_task(reruns(world, Random(f"reruns {seed}"), order))
         run = await world.execute("drawn", id="r")
         await judge(world, run, first, failed=fails(tasks, first))
+        for fork in await beside:
+            await judge(world, await world.ended(fork), first, failed=fails(tasks, first))
         if run.status is RunStatus.FAILED:
             healthy = True
             world.plan.faults = FAULTS if seed % 3 else NO_FAULTS
@@ -49,6 +53,16 @@ async def play(seed: int) -> None:
             again = await (await world.someone()).get("r")
             second = expected(tasks, mended=True, before=first)
             await judge(world, again, second, failed=fails(tasks, second))
+
+
+async def reruns(world: World, random: Random, names: list[str]) -> list[str]:
+    """Begin the run anew from some tasks, at some times while it is under way or after; returns the new runs."""
+    made = []
+    for _ in range(random.choice((0, 0, 1, 2))):
+        await world.sleep(random.uniform(0, 3))
+        with contextlib.suppress(ProcessDied, StoreUnavailable, RunNotFound):
+            made.append((await (await world.someone()).rerun("r", random.choice(names))).id)
+    return made
 
 
 async def resume(world: World) -> None:
@@ -65,10 +79,10 @@ async def resume(world: World) -> None:
 
 async def judge(world: World, run: Any, ends: Ends, *, failed: bool) -> None:
     assert run.status is (RunStatus.FAILED if failed else RunStatus.COMPLETED), ends.how
-    assert await (await world.someone()).state("r") == ends.results, ends.how
+    assert await (await world.someone()).state(run.id) == ends.results, ends.how
     ruled_out = {
         decision.to_node: decision.name
-        for decision in await (await world.someone()).decisions("r")
+        for decision in await (await world.someone()).decisions(run.id)
         if not decision.result and decision.name != "map"
     }
     letters = {"skipped": "K", "upstream_failed": "U"}

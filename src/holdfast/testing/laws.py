@@ -58,6 +58,8 @@ class _Step:
         self.attempt = 1
         self.open = True
         self.completed = False
+        self.may_rest = False
+        """It had failed when its run was forked: a program that had dealt with that leaves it so."""
         self.waits = waits
 
     def answer(self) -> None:
@@ -120,7 +122,8 @@ class _Book:
             case facts.RunResumed():
                 return [*_reopened(fact, self.steps)]
             case facts.RunCompleted() | facts.RunFailed() | facts.RunCancelled():
-                return [f"step {name} is open at {shown(fact)}" for name, s in self.steps.items() if s.open]
+                left = [name for name, step in self.steps.items() if step.open and not step.may_rest]
+                return [f"step {name} is open at {shown(fact)}" for name in left]
             case _:
                 pass
         return ()
@@ -142,12 +145,15 @@ class _Book:
             if step.waits:
                 step.answer()
             elif not step.completed:
+                step.may_rest = step.may_rest or not step.open
                 step.open, step.attempt = True, 1
 
     def _go_on(self, fact: Any) -> list[str]:
         retried = isinstance(fact, facts.StepRetried)
         wrong = _attempt(fact, self.steps, fact.attempt - retried)
         step = self.steps.get(fact.step)
+        if step is not None:
+            step.may_rest = False
         if step is not None and retried:
             step.attempt = fact.attempt
         elif step is not None:
