@@ -69,7 +69,7 @@ async def _broken_laws(store: Store, row: RunRow) -> list[str]:
 def _commit(each: JournalRow, row: RunRow) -> Commit:
     """The commit of a row in the journal, as far as the laws look at it."""
     return Commit(
-        id="",
+        id=each.commit,
         run=each.run,
         position=each.position - 1,
         epoch=0,

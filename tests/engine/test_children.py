@@ -466,3 +466,33 @@ async def test_of_two_ends_of_a_child_that_come_together_the_last_counts(engine:
     )
     engine._open.hint()
     assert await run.result(timeout=PATIENCE) == {"n": 7}
+
+
+async def test_a_child_goes_on_after_its_parent_killed_its_workers_while_it_was_resumed(
+    file_url: str, open_engine: OpenEngine, registry: Registry
+) -> None:
+    """Who parked it could not tell the child of the resume: that is left to the next one."""
+    fuse = Fuse()
+    inner = sequence("inner", fuse=fuse)
+    registry.add(as_workflow(sequence("outer", review=inner)))
+    engine = await open_engine(file_url)
+    run = await engine.start("outer", {"n": 1}, id="r")
+    with pytest.raises(RunFailed):
+        await run.result(timeout=PATIENCE)
+    await engine.close()
+
+    people = await open_engine(file_url, workers=False)
+    await people.resume("r")
+    for _ in range(3):
+        assert await people.store.claim_run("doomed", "r") is not None
+        await people.store.reclaim(["doomed"], "died")
+
+    engine = await open_engine(file_url)
+
+    async def parked() -> bool:
+        return (await engine.get("r")).status is RunStatus.PAUSED
+
+    await until(parked)
+    fuse.mended = True
+    run = await engine.resume("r")
+    assert await run.result(timeout=PATIENCE) == {"n": 11}

@@ -12,7 +12,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
-from holdfast.core.effects import derive, error_of, progress_of, status_of, waiting_on
+from msgspec.structs import replace
+
+from holdfast.core.effects import Holding, derive, error_of, progress_of, status_of, waiting_on
 from holdfast.core.ledger import Ledger, admit
 from holdfast.core.program import fold_key
 from holdfast.core.takeover import lost_attempts, parked
@@ -244,8 +246,7 @@ class Committer:
 
     async def _is_written(self, commit: Commit) -> bool:
         rows = await self.patiently(commit.run, partial(self._store.journal, commit.run, commit.position, 1))
-        ours = (self.worker, facts.Journal.encode(commit.facts))
-        return bool(rows) and (rows[0].worker, rows[0].facts) == ours
+        return bool(rows) and rows[0].commit == commit.id
 
     # --- parking
 
@@ -260,20 +261,29 @@ class Committer:
         now = self._clock.now()
         resumed = await self._resumed(row.id, ledger, now)
         lost = lost_attempts(ledger, now + 1)
-        await self.park(row.id, row.position, row.epoch, row.status, reason, "poison", resumed, lost, at=now)
+        holding = Holding(row.queue, row.workflow, row.priority, self.worker, run=row.id)
+        clocks = derive(resumed, ledger, holding, None, now)
+        await self.park(
+            *(row.id, row.position, row.epoch, row.status, reason, "poison", resumed, lost, clocks), at=now
+        )
 
     async def _resumed(self, run: RunId, ledger: Ledger, now: Instant) -> list[facts.Fact]:
         """Absorb and return what makes a run go on that had ended: its pause is of the run as it was resumed.
 
-        It stays in the inbox, where whoever takes the run up next forgets it by its key.
+        It stays in the inbox, where whoever takes the run up next forgets it by its key. Steps that are child runs
+        stay as they ended, for the next resume to open: what their children are asked only the run's code knows.
         """
         if ledger.ended is None:
             return []
         came = [facts.Journal.decode_one(row.fact) for row in await self._store.inbox(run) if row.fact]
-        resumed = [admitted for fact in came if (admitted := admit(ledger, fact, now)) is not None][:1]
-        for fact in resumed:
-            ledger.absorb(fact)
-        return resumed
+        for fact in came:
+            admitted = admit(ledger, fact, now)
+            if isinstance(admitted, facts.RunResumed):
+                own = tuple(each for each in admitted.reopened if ledger.unresolved[each[0]].kind != "run")
+                resumed = replace(admitted, reopened=own)
+                ledger.absorb(resumed)
+                return [resumed]
+        return []
 
     async def park(
         self,
@@ -285,6 +295,7 @@ class Committer:
         code: str = "parked",
         before: Sequence[facts.Fact] = (),
         lost: Sequence[facts.Fact] = (),
+        effects: Sequence[AnyEffect] = (),
         at: Instant = 0,
     ) -> None:
         """Pause a run whose program cannot be driven, by a commit that needs no program."""
@@ -300,7 +311,7 @@ class Committer:
             status=RunStatus.PAUSED,
             was=was,
             waiting_on=(f"resume: {reason}",),
-            effects=(Dequeue(),),
+            effects=(*effects, Dequeue()),
             error=facts.ErrorInfo(code=code, message=reason),
         )
         try:

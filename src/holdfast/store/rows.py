@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from holdfast.model.ids import InboxId, Instant, RunId, StepId, WorkerId
+from holdfast.model.ids import CommitId, InboxId, Instant, RunId, StepId, WorkerId
 from holdfast.model.run import RunRow, RunStatus
 
 
@@ -71,6 +71,7 @@ class JournalRow(msgspec.Struct, frozen=True):
     position: int
     count: int
     at: Instant
+    commit: CommitId
     worker: WorkerId
     facts: bytes
 

@@ -219,9 +219,10 @@ def _quiet(commits: Sequence[Commit], program: Program[Any]) -> Iterator[str]:
     """After each commit of a holder nothing is wanted that is not recorded."""
     progress, position = program.start(), 0
     for commit in commits:
+        parks = any(isinstance(fact, facts.RunPaused) and fact.error is not None for fact in commit.facts)
         for fact in commit.facts:
             if isinstance(fact, facts.RunResumed):
-                yield from _left(fact, progress.ledger)
+                yield from _left(fact, progress.ledger, parks=parks)
             progress, position = program.evolve(progress, fact), position + 1
         if commit.opened is not None and len(commit.facts) == 1:
             continue  # started by a client; a worker decides
@@ -235,11 +236,11 @@ def _quiet(commits: Sequence[Commit], program: Program[Any]) -> Iterator[str]:
             yield f"position {position}: {commands[0]!r:.200} is wanted and not recorded"
 
 
-def _left(fact: facts.RunResumed, ledger: Ledger) -> Iterator[str]:
-    """A resume reopens all that is unresolved, but for what begins anew."""
+def _left(fact: facts.RunResumed, ledger: Ledger, *, parks: bool) -> Iterator[str]:
+    """A resume reopens all that is unresolved, but for what begins anew; child runs not where it parks the run, too."""
     anew = {name for name, _ in fact.cleared} | {step for step, _ in fact.reopened}
     for step in ledger.unresolved.values():
-        if step.step not in anew and step.name not in anew:
+        if step.step not in anew and step.name not in anew and not (parks and step.kind == "run"):
             yield f"a resume leaves {step.step} unresolved"
 
 

@@ -32,7 +32,9 @@ class Journal:
         stamped = tuple(msgspec.structs.replace(fact, at=fact.at or self.now) for fact in recorded)
         encoded = facts.Journal.encode(stamped)
         self.rows.append(
-            JournalRow(str(len(self.rows)), "r1", self.position + 1, len(stamped), self.now, worker, encoded)
+            JournalRow(
+                str(len(self.rows)), "r1", self.position + 1, len(stamped), self.now, "c", worker, encoded
+            )
         )
         self.position += len(stamped)
         return self

@@ -173,7 +173,7 @@ def at(fact: facts.Fact) -> facts.Fact:
 
 def row(position: int, *recorded: facts.Fact, run: str = "r1") -> JournalRow:
     encoded = facts.Journal.encode(tuple(at(fact) for fact in recorded))
-    return JournalRow("1", run, position, len(recorded), AT, "w1", encoded)
+    return JournalRow("1", run, position, len(recorded), AT, "c", "w1", encoded)
 
 
 def made(fact: facts.Fact, **blobs: bytes) -> RunEvent:
@@ -349,7 +349,7 @@ def test_types_are_chosen_before_anything_is_made() -> None:
 
 
 def test_a_row_that_was_read_already_is_not_decoded() -> None:
-    broken = JournalRow("1", "r1", 1, 2, AT, "w1", b"not JSON")
+    broken = JournalRow("1", "r1", 1, 2, AT, "c", "w1", b"not JSON")
     assert list(events_of([broken], after=2)) == []
 
 

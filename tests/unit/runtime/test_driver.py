@@ -288,6 +288,17 @@ async def test_slow_decisions_are_told_of(bench: Bench, caplog: pytest.LogCaptur
     assert "deciding took over 50 ms" in caplog.text
 
 
+async def test_a_commit_in_doubt_is_not_taken_for_one_of_equal_facts(bench: Bench) -> None:
+    """Its holder lost the run, had it again, and recorded the same in the same microsecond."""
+    run = await bench.start(sequence("run", a=nothing))
+    pause = facts.RunPaused(at=1, key="pause:1")
+    doubted, written = (bench.committer.build(run, [pause]) for _ in range(2))
+    bench.committer.doubt(doubted)
+    bench.committer.done(run, written, await bench.committer.write(written))
+    await bench.committer.settle("run")
+    assert bench.feed.shown.count("RunPaused") == 1
+
+
 async def test_a_run_that_kills_is_buried_with_its_lost_attempts(bench: Bench) -> None:
     run = await bench.start(sequence("run", a=nothing))
     row = await bench.store.run("run")

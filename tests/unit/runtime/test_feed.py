@@ -286,7 +286,9 @@ class Far:
     def __init__(self, published: Sequence[Key], chance: random.Random, distance: int) -> None:
         order = sorted(range(len(published)), key=lambda n: n + chance.uniform(0, distance))
         self.rows = [
-            JournalRow(str(seq), run, end, 1, 1, "w1", facts.Journal.encode(commit(run, end - 1).facts))
+            JournalRow(
+                str(seq), run, end, 1, 1, f"c{end}", "w1", facts.Journal.encode(commit(run, end - 1).facts)
+            )
             for seq, (run, end) in enumerate((published[n] for n in order), 1)
         ]
         self.shown = len(published) // 2

@@ -171,7 +171,7 @@ SELECT number, run, position, step, attempt, at, coalesce(convert_to(data::text,
 WHERE run = $1 AND number > $2 ORDER BY number LIMIT $3
 
 -- journal_select: the commits of a run that hold facts after a position
-SELECT era, tx, seq, run, position, count, at, worker, facts FROM holdfast.journal
+SELECT era, tx, seq, run, position, count, at, commit_id, worker, facts FROM holdfast.journal
 WHERE run = $1
     AND position >= coalesce(
         (SELECT max(position) FROM holdfast.journal WHERE run = $1 AND position <= $2 + 1), 0
@@ -180,7 +180,8 @@ WHERE run = $1
 ORDER BY position LIMIT $3
 
 -- journal_rest: the commits after the newest fold of a program, for each of some runs
-SELECT wanted.hash, rest.era, rest.tx, rest.seq, rest.run, rest.position, rest.count, rest.at, rest.worker, rest.facts
+SELECT wanted.hash, rest.era, rest.tx, rest.seq, rest.run, rest.position, rest.count, rest.at, rest.commit_id, rest.worker,
+    rest.facts
 FROM unnest($1::text[], $2::text[]) AS wanted (run, hash), LATERAL (
     SELECT * FROM holdfast.journal AS j
     WHERE j.run = wanted.run AND j.position > coalesce(
@@ -190,11 +191,11 @@ FROM unnest($1::text[], $2::text[]) AS wanted (run, hash), LATERAL (
 ) AS rest
 
 -- journal_tail: the commits of a worker, whose transactions take turns
-SELECT era, tx, seq, run, position, count, at, worker, facts FROM holdfast.journal
+SELECT era, tx, seq, run, position, count, at, commit_id, worker, facts FROM holdfast.journal
 WHERE worker = $1 AND (era, tx, seq) > ($2, $3::text::xid8, $4) ORDER BY era, tx, seq LIMIT $5
 
 -- journal_after: the commits of all runs whose transactions, and all before these, are over
-SELECT era, tx, seq, run, position, count, at, worker, facts FROM holdfast.journal
+SELECT era, tx, seq, run, position, count, at, commit_id, worker, facts FROM holdfast.journal
 WHERE (era, tx, seq) > ($1, $2::text::xid8, $3)
     AND (era < $4 OR tx < pg_snapshot_xmin(pg_current_snapshot()))
 ORDER BY era, tx, seq LIMIT $5

@@ -235,18 +235,18 @@ SELECT number, run, position, step, attempt, at, CAST(coalesce(data, '') AS BLOB
 WHERE run = ? AND number > ? ORDER BY number LIMIT ?
 
 -- journal_select: the commits of a run that hold facts after a position
-SELECT CAST(seq AS TEXT), run, position, count, at, worker, CAST(facts AS BLOB) FROM journal
+SELECT CAST(seq AS TEXT), run, position, count, at, commit_id, worker, CAST(facts AS BLOB) FROM journal
 WHERE run = ?
     AND position >= coalesce((SELECT max(position) FROM journal WHERE run = ? AND position <= ? + 1), 0)
     AND position + count > ? + 1
 ORDER BY position LIMIT ?
 
 -- journal_tail: the commits of a worker
-SELECT CAST(seq AS TEXT), run, position, count, at, worker, CAST(facts AS BLOB) FROM journal
+SELECT CAST(seq AS TEXT), run, position, count, at, commit_id, worker, CAST(facts AS BLOB) FROM journal
 WHERE worker = ? AND seq > ? ORDER BY seq LIMIT ?
 
 -- journal_after: the commits of all runs; one writes at a time, so `seq` rises as they become visible
-SELECT CAST(seq AS TEXT), run, position, count, at, worker, CAST(facts AS BLOB) FROM journal
+SELECT CAST(seq AS TEXT), run, position, count, at, commit_id, worker, CAST(facts AS BLOB) FROM journal
 WHERE seq > ? ORDER BY seq LIMIT ?
 
 -- journal_last: the newest commit of all runs
