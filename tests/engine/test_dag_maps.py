@@ -60,3 +60,14 @@ async def test_an_item_whose_result_cannot_be_stored_counts_as_failed(
         RunFailed, match="the result of task 'each' is of type object, which cannot be stored"
     ):
         await engine.execute(dag)
+
+
+def test_without_an_engine_a_map_over_no_list_tells_how_to_go_on() -> None:
+    found: list[Any] = ["no list"]
+    dag = DAGWorkflow(name="no-list")
+    dag.add_task("find", lambda: found[0])
+    dag.add_task("each", lambda n: n, map_over="find")
+    with pytest.raises(RunFailed, match="task 'each' cannot map over 'find'") as caught:
+        dag.execute()
+    assert caught.value.fix == "Mend the cause, then go on from there: dag.resume(error.run_id)"
+    assert caught.value.results == {"find": "no list"}

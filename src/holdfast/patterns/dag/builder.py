@@ -371,6 +371,7 @@ def _outcome(run: Callable[[], Any]) -> dict[str, Any]:
         return result
     cause = failure.__cause__
     if cause is None:
+        failure.fix = "Mend the cause, then go on from there: dag.resume(error.run_id)"
         raise failure
     cause.results, cause.run_id = failure.results, failure.run_id  # type: ignore[attr-defined]
     cause.add_note(f"at task {failure.stage!r}; when that is mended, go on: dag.resume({failure.run_id!r})")
