@@ -26,14 +26,16 @@ from holdfast import (
     Send,
     State,
     StateGraph,
+    StateMachine,
     StepContext,
     chain_node,
     parallel_node,
     step_context,
 )
+from holdfast.machines import ALWAYS, action, assign
 from holdfast.model.run import EndingRun
 from holdfast.patterns.graph.factory import GraphWorkflow
-from holdfast.registry import Registry
+from holdfast.registry import Registry, as_workflow
 
 Nap = Callable[[float], None]
 
@@ -407,6 +409,33 @@ def tasks() -> DAGWorkflow:
     return dag
 
 
+def errands() -> StateMachine:
+    """Two rounds of actions and a clock, then one that fails and is answered; each start of code is logged."""
+
+    def does(label: str) -> Any:
+        async def act(context: dict[str, Any]) -> dict[str, Any]:
+            began(context["log"], step_context())
+            await asyncio.sleep(0)
+            if label == "break":
+                raise ValueError("broken on purpose")
+            return {"trail": [*context["trail"], label]}
+
+        return action(act, label)
+
+    machine = StateMachine("errands", initial="begin", context={"trail": [], "rounds": 0})
+    machine.add_state("work", entry=does("arrive"), exit=does("leave"))
+    machine.add_state("first", parent="work").add_state("second", parent="work")
+    machine.add_state("end", final=True)
+    counted = assign(lambda context: {"rounds": context["rounds"] + 1})
+    machine.add_transition("begin", "work", ALWAYS, action=[does("pack"), counted])
+    machine.add_transition("first", "second", after=0.01, action=does("ring"))
+    machine.add_transition("second", "begin", ALWAYS, guard=lambda context: context["rounds"] < 2)
+    machine.add_transition(
+        "second", "end", ALWAYS, guard=lambda context: context["rounds"] == 2, action=does("break")
+    )
+    return machine.add_transition("second", "end", "error.execution", action=does("mend"))
+
+
 def registered() -> Registry:
     """A registry with all of them."""
     registry = Registry()
@@ -419,4 +448,5 @@ def registered() -> Registry:
         GraphWorkflow("supervised", supervised, retry=TRIES, on_success=remember, on_failure=remember)
     )
     registry.add(undone("undone"))
+    registry.add(as_workflow(errands()))
     return registry
