@@ -40,3 +40,16 @@ async def test_a_stage_shows_what_its_task_was_given(engine: Engine, supervised:
         ],
         key=repr,
     )
+
+
+async def test_a_map_over_nothing_is_drawn_as_completed(engine: Engine) -> None:
+    dag = DAGWorkflow(name="nothing")
+    dag.add_task("find", list)
+    dag.add_task("each", lambda n: n, map_over="find")
+    dag.add_task("never", lambda n: n, map_over="each")
+    dag.add_task("count", len, depends_on=["each"])
+    run = await engine.start(dag)
+    await run.result()
+    boxes = {box.key: (box.tone, box.note) for box in (await engine.picture(run.id)).boxes}
+    assert boxes["each"] == boxes["never"] == ("completed", "no items")
+    assert boxes["count"][0] == "completed"

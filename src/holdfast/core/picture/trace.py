@@ -22,6 +22,9 @@ _TONES: Final[dict[StepStatus, Tone]] = {
 }
 _WORST_LAST: Final[tuple[Tone, ...]] = ("completed", "waiting", "running", "failed")
 
+_MAP_OVER_NOTHING: Final = ("map", "0 items")
+"""How a task of a DAG is told that is completed without a stage."""
+
 _MINUTE: Final = 60.0
 
 
@@ -61,6 +64,8 @@ def traced(stages: Iterable[Stage], decisions: Iterable[Decision]) -> Trace:
         if decision.result and decision.to_node is not None:
             way = (decision.from_node, decision.to_node)
             trace.taken[way] = trace.taken.get(way, 0) + decision.count
+            if (decision.name, decision.reason) == _MAP_OVER_NOTHING:
+                trace.visits.setdefault(decision.to_node, Visits())
     return trace
 
 
@@ -84,6 +89,8 @@ def _visited(box: Box, visits: Visits | None, reached: bool) -> Box:  # noqa: FB
         return replace(box, tone="completed" if reached else "idle")
     if visits is None:
         return replace(box, tone="idle")
+    if not visits.count:
+        return replace(box, tone=visits.tone, note="no items")
     times = f"{visits.count}× " if visits.count > 1 else ""  # noqa: RUF001 - the sign for "so many times"
     failed = f", {visits.failures} failed" if visits.failures else ""
     return replace(box, tone=visits.tone, note=f"{times}{duration(visits.seconds)}{failed}")
