@@ -1,7 +1,4 @@
-"""Where sagas of others go wrong: the behaviours B-S1 to B-S8 and B-S10 of the reference, one test each or more.
-
-(B-S9 is of choreographed sagas, which are reactions to events.)
-"""
+"""Where sagas of others go wrong: the behaviours B-S1 to B-S10 of the reference, one test each or more."""
 
 from __future__ import annotations
 
@@ -11,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from holdfast import Engine, RetryPolicy, RunStatus, Saga
+from holdfast import (
+    Engine,
+    InvalidTransition,
+    RetryPolicy,
+    RunStatus,
+    Saga,
+    StateMachine,
+    step_context,
+)
+from holdfast.machines import Outcome
 from tests.conftest import OpenEngine
 from tests.graphs import PATIENCE, Gate, until
 
@@ -315,6 +321,57 @@ async def test_bs8_each_completed_item_is_undone_once(engine: Engine) -> None:
     saga.add_step("each", forward=handle, compensate=undo, foreach="items")
     await ended(engine, saga, {"items": [1, 2, 3, 4]})
     assert sorted(undone) == [(1, 10), (2, 20), (4, 40)]
+
+
+def choreographed(log: Log) -> StateMachine:
+    """A saga without an orchestrator: a machine for each order, which reacts to what others say of it."""
+
+    async def refund(context: dict[str, Any]) -> None:
+        log.done.append("undo payment")
+        log.keys[step_context().idempotency_key] += 1
+
+    machine = StateMachine("order", initial="new", unhandled="defer")
+    machine.add_state("sent", final=True).add_state("refunded", entry=refund, final=True)
+    machine.add_transition("new", "placed", "placed").add_transition("placed", "paid", "paid")
+    return machine.add_transition("paid", "sent", "packed").add_transition("paid", "refunded", "sold out")
+
+
+async def react(engine: Engine, machine: StateMachine, message: str, key: str | None = None) -> Outcome:
+    """Take a message about the order, the first or not: who hears of it first begins it."""
+    run = await engine.start(machine, id="order-7")
+    return await run.send(message, id=key)
+
+
+async def test_bs9_two_first_messages_begin_one_saga(engine: Engine) -> None:
+    machine = choreographed(Log())
+    outcomes = await asyncio.gather(*(react(engine, machine, "placed", key="message-1") for _ in range(20)))
+    assert {outcome.state for outcome in outcomes} == {"placed"}
+    assert await engine.count() == 1
+    journal = await engine.journal("order-7")
+    assert [fact["name"] for fact in journal if fact["fact"] == "SignalReceived"] == ["placed"]
+
+
+async def test_bs9_a_message_that_comes_too_early_waits_for_those_before_it(engine: Engine) -> None:
+    log = Log()
+    machine = choreographed(log)
+    for early in ("sold out", "paid"):
+        assert (await react(engine, machine, early)).deferred
+    await react(engine, machine, "placed")
+    assert await engine.result("order-7") == {"state": "refunded", "context": {}}
+    assert log.done == ["undo payment"]
+
+
+async def test_bs9_a_late_message_begins_no_second_saga(engine: Engine) -> None:
+    log = Log()
+    machine = choreographed(log)
+    for message in ("placed", "paid", "sold out"):
+        await react(engine, machine, message, key=message)
+    await engine.wait("order-7", PATIENCE)
+    with pytest.raises(InvalidTransition, match="Invalid transition: refunded -> paid"):
+        await react(engine, machine, "paid", key="a second time")
+    assert (await react(engine, machine, "paid", key="paid")).state == "paid", "one that it knows is answered"
+    assert await engine.count() == 1
+    assert list(log.keys.values()) == [1]
 
 
 async def test_bs10_a_compensation_sees_what_was_recorded(engine: Engine) -> None:
