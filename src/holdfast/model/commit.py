@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from holdfast.model.cache import CacheEntry
 from holdfast.model.facts import ErrorInfo, Fact
 from holdfast.model.ids import CommitId, InboxId, Instant, RunId, WorkerId
 from holdfast.model.run import Progress, RunRow, RunStatus
@@ -56,7 +57,13 @@ class StartRun(Effect, frozen=True):
     first: Commit
 
 
-AnyEffect = Enqueue | Dequeue | Deliver | Withdraw | StartRun
+class Keep(Effect, frozen=True):
+    """Put a result into the cache, in place of one with the same key."""
+
+    entry: CacheEntry
+
+
+AnyEffect = Enqueue | Dequeue | Deliver | Withdraw | StartRun | Keep
 
 
 class Commit(msgspec.Struct, frozen=True, gc=False, kw_only=True):

@@ -86,6 +86,7 @@ class StepScheduled(Fact, frozen=True):
     """The step is wanted and its first attempt may start. `data` is set for fan-out items and call arguments only.
 
     `hash` is the run's definition when `RunStarted` could not tell: who started the run did not know it.
+    `missed` says why the cache had no result for it, where it was asked.
     """
 
     step: StepId
@@ -96,6 +97,7 @@ class StepScheduled(Fact, frozen=True):
     parent: StepId = ""
     shielded: bool = False
     hash: str = ""
+    missed: str = ""
     data: msgspec.Raw = NOTHING
 
 
@@ -144,7 +146,8 @@ class StepCompleted(Fact, frozen=True):
     """The step ended well. `data` is what the user's code returned, `gone` the keys it removed.
 
     `secrets` are the names of all secrets that the run knows from here on, when the step changed them.
-    `error` is what the last try came to, when `data` stands in for its result.
+    `error` is what the last try came to, when `data` stands in for its result. `cached` is the run that made a result
+    which came from the cache, `unkept` says why one did not go there.
     """
 
     step: StepId
@@ -153,6 +156,8 @@ class StepCompleted(Fact, frozen=True):
     error: ErrorInfo | None = None
     gone: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
+    cached: str = ""
+    unkept: str = ""
     data: msgspec.Raw = NOTHING
 
 

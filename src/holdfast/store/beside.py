@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from holdfast.model.cache import CacheEntry
 from holdfast.model.ids import Instant, RunId
-from holdfast.store.rows import Chunk, ChunkRow, LimitRow
+from holdfast.store.rows import CacheListed, CacheQuery, Chunk, ChunkRow, LimitRow
 
 
 class Beside(Protocol):
@@ -41,3 +42,20 @@ class Beside(Protocol):
 
     async def chunks(self, run: RunId, after: int = 0, limit: int = 1000) -> Sequence[ChunkRow]:
         """Return the run's chunks numbered after `after`, in order; none appears later before one of them."""
+
+    async def cached(self, keys: Sequence[str]) -> Mapping[str, CacheEntry]:
+        """Return the results that are kept under these keys, expired ones, too."""
+
+    async def cached_last(self, families: Sequence[str]) -> Mapping[str, CacheEntry]:
+        """Return of each of these families the entry that was kept last, by family and without its body."""
+
+    async def cache(
+        self, query: CacheQuery, limit: int = 100, after: tuple[Instant, str] | None = None
+    ) -> Sequence[CacheListed]:
+        """Return the results that match, the newest first, from after one with that (at, key)."""
+
+    async def clear_cache(self, query: CacheQuery, limit: int = 1000) -> int:
+        """Forget up to `limit` results that match; returns how many."""
+
+    async def forget_cached(self, before: Instant, limit: int = 1000) -> int:
+        """Forget up to `limit` results that expired before an instant; returns how many."""

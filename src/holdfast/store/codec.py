@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from holdfast.model.cache import CacheEntry
 from holdfast.model.commit import Commit
 from holdfast.model.facts import FORMAT, NOTHING, ErrorInfo
 from holdfast.model.run import ENDED, Progress, RunRow, RunStatus
@@ -168,4 +169,30 @@ def worker_row(columns: Sequence[Any]) -> WorkerRow:
         started_at=started_at,
         leased_until=leased_until,
         stopped_at=stopped_at,
+    )
+
+
+def cache_columns(entry: CacheEntry) -> tuple[Any, ...]:
+    """Return the columns of a result in the cache."""
+    return (
+        *(entry.key, entry.family, entry.scope, entry.workflow, entry.step, entry.run, entry.at),
+        *(entry.owner or None, entry.expires, entry.parts, entry.body),
+    )
+
+
+def cache_entry(columns: Sequence[Any]) -> CacheEntry:
+    """Return a result in the cache as its columns say."""
+    key, family, scope, workflow, step, run, at, owner, expires, parts, body = columns
+    return CacheEntry(
+        key=key,
+        family=family,
+        scope=scope,
+        workflow=workflow,
+        step=step,
+        run=run,
+        at=at,
+        owner=owner,
+        expires=expires,
+        parts=parts,
+        body=body or b"",
     )

@@ -172,3 +172,24 @@ class LimitRow(msgspec.Struct, frozen=True):
 
     version: int
     body: bytes
+
+
+class CacheQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which results of the cache are meant: of a workflow, of a step, in a scope; all for none of these."""
+
+    workflow: str | None = None
+    step: str | None = None
+    scope: str | None = None
+
+
+class CacheListed(msgspec.Struct, frozen=True):
+    """A result of the cache as it is listed: without what it is, but with its `size` in bytes."""
+
+    key: str
+    scope: str
+    workflow: str
+    step: str
+    run: RunId
+    at: Instant
+    expires: Instant
+    size: int

@@ -6,9 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from holdfast.model.cache import CacheEntry
 from holdfast.model.ids import Instant, RunId
 from holdfast.store.port import Store
-from holdfast.store.rows import Chunk, ChunkRow, LimitRow
+from holdfast.store.rows import CacheListed, CacheQuery, Chunk, ChunkRow, LimitRow
 
 T = TypeVar("T")
 
@@ -59,3 +60,25 @@ class FaultyBeside(ABC):
     async def chunks(self, run: RunId, after: int = 0, limit: int = 1000) -> Sequence[ChunkRow]:
         """As the port says."""
         return await self._read(lambda: self._inner.chunks(run, after, limit))
+
+    async def cached(self, keys: Sequence[str]) -> Mapping[str, CacheEntry]:
+        """As the port says."""
+        return await self._read(lambda: self._inner.cached(keys))
+
+    async def cached_last(self, families: Sequence[str]) -> Mapping[str, CacheEntry]:
+        """As the port says."""
+        return await self._read(lambda: self._inner.cached_last(families))
+
+    async def cache(
+        self, query: CacheQuery, limit: int = 100, after: tuple[Instant, str] | None = None
+    ) -> Sequence[CacheListed]:
+        """As the port says."""
+        return await self._read(lambda: self._inner.cache(query, limit, after))
+
+    async def clear_cache(self, query: CacheQuery, limit: int = 1000) -> int:
+        """As the port says."""
+        return await self._write(lambda: self._inner.clear_cache(query, limit))
+
+    async def forget_cached(self, before: Instant, limit: int = 1000) -> int:
+        """As the port says."""
+        return await self._write(lambda: self._inner.forget_cached(before, limit))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 
 from holdfast.store.port import Store
+from holdfast.testing.store_cache import CacheContract
 from holdfast.testing.store_cases import SetClock
 from holdfast.testing.store_children import ChildContract
 from holdfast.testing.store_chunks import ChunkContract
@@ -25,6 +26,7 @@ class StoreContract(
     JournalContract,
     ChunkContract,
     LimitContract,
+    CacheContract,
     ChildContract,
     LetterContract,
     ArrivalContract,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Final, Literal
 
+from msgspec.structs import astuple
 from psycopg.pq.abc import PGresult
 
 from holdfast.model.facts import FORMAT
@@ -14,7 +15,7 @@ from holdfast.store import codec
 from holdfast.store.postgres.link import Statement
 from holdfast.store.postgres.queries import NAMES, SQL
 from holdfast.store.postgres.wire import Value, blob, documents, number, numbers, rows, text, texts
-from holdfast.store.rows import Chunk, Claimed, Delivered, Delivery, WorkerRow
+from holdfast.store.rows import CacheQuery, Chunk, Claimed, Delivered, Delivery, WorkerRow
 
 SUSPECT_DEATHS: Final = 2
 """From so many deaths on a run is claimed alone, so that it takes no others with it."""
@@ -138,6 +139,16 @@ def discard(run: RunId, position: int, now: Instant) -> Statement:
 def forget(before: Instant, limit: int) -> Statement:
     """Set ids of deleted runs free; they come back."""
     return _statement("tombstone_delete", number(before), number(limit))
+
+
+def clear_cache(query: CacheQuery, limit: int) -> Statement:
+    """Forget results that match; their keys come back."""
+    return _statement("cache_clear", *(text(each) for each in astuple(query)), number(limit))
+
+
+def forget_cached(before: Instant, limit: int) -> Statement:
+    """Forget results that expired; their keys come back."""
+    return _statement("cache_forget", number(before), number(limit))
 
 
 def reclaim(workers: Sequence[WorkerId], reason: Literal["died", "expired"], at: Instant | None) -> Statement:

@@ -12,7 +12,17 @@ from typing import Any, Final, assert_never
 
 from psycopg.pq.abc import PGresult
 
-from holdfast.model.commit import Commit, Committed, Conflict, Deliver, Dequeue, Enqueue, StartRun, Withdraw
+from holdfast.model.commit import (
+    Commit,
+    Committed,
+    Conflict,
+    Deliver,
+    Dequeue,
+    Enqueue,
+    Keep,
+    StartRun,
+    Withdraw,
+)
 from holdfast.model.facts import FORMAT, Journal
 from holdfast.store import codec
 from holdfast.store.postgres.link import Statement
@@ -31,6 +41,11 @@ _MOVING: Final[Sequence[Callable[[Any], Value]]] = (
     *(texts, numbers, numbers, numbers, texts, numbers, texts, documents, texts, texts, texts, texts),
 )
 """How what a commit sets in its run goes over, with its row of the journal."""
+
+_KEEPING: Final[Sequence[Callable[[Any], Value]]] = (
+    *(texts, texts, texts, texts, texts, texts, texts, numbers, texts, numbers, documents, documents),
+)
+"""How results for the cache go over, each with its run and a commit of that."""
 
 
 class Group:
@@ -62,6 +77,7 @@ class Group:
             ]:
                 members = self._open_children(begun) + members
             self._write_rest(members)
+        self._keep_results()
 
     def read(self, results: Sequence[PGresult]) -> tuple[list[Committed | Conflict], int]:
         """Return the answers in the order of the commits, and the number of the transaction."""
@@ -201,6 +217,19 @@ class Group:
             runs, ids, hashes, data = zip(*folds, strict=True)
             self._say("fold", texts(runs), texts(ids), texts(hashes), blobs(data))
 
+    def _keep_results(self) -> None:
+        """Keep results of all layers in one statement: what comes after another of its run names that one, too."""
+        kept: list[tuple[Any, ...]] = []
+        for n, commit in enumerate(self._commits):
+            for effect in commit.effects:
+                if type(effect) is Keep:
+                    columns = codec.cache_columns(effect.entry)
+                    later = [each.id for each in self._commits[n:] if each.run == commit.run]
+                    kept += [(commit.run, id_, *columns[:5], *columns[6:]) for id_ in later]
+        if kept:
+            columns_ = zip(*kept, strict=True)
+            self._say("keep_results", *(pack(c) for pack, c in zip(_KEEPING, columns_, strict=True)))
+
     def _write_inboxes(self, commits: Iterable[Commit]) -> None:
         withdrawn: list[tuple[str, str, str, int]] = []
         sent: list[tuple[Any, ...]] = []
@@ -294,7 +323,7 @@ def _inbox_of(commit: Commit) -> tuple[list[tuple[str, str, str, int]], list[tup
                 begin = key[:-1] if prefix else key
                 gone.append((commit.run, commit.id, begin, int(prefix)))
                 stays = [row for row in stays if row[2] != commit.run or not _matches(row[3], begin, prefix)]
-            case Enqueue() | Dequeue() | StartRun():
+            case Enqueue() | Dequeue() | StartRun() | Keep():
                 pass
             case _:
                 assert_never(effect)

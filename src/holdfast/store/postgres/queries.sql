@@ -121,6 +121,37 @@ ON CONFLICT (name) DO NOTHING RETURNING version
 UPDATE holdfast.limits SET version = version + 1, body = $2::text::json WHERE name = $1 AND version = $3
 RETURNING version
 
+-- keep_results: results take the places of those with their keys
+SELECT holdfast.keep_results($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+
+-- cache_select: results by their keys
+SELECT key, family, scope, workflow, step, run, at, coalesce(owner, ''), expires, parts, body
+FROM holdfast.cache WHERE key = ANY ($1)
+
+-- cache_last: the entry that each family got last
+SELECT c.key, c.family, c.scope, c.workflow, c.step, c.run, c.at, coalesce(c.owner, ''), c.expires, c.parts, NULL::json
+FROM unnest($1) AS f (family), LATERAL (
+    SELECT * FROM holdfast.cache WHERE family = f.family ORDER BY at DESC, key DESC LIMIT 1
+) AS c
+
+-- cache_list: results from after one, the newest first
+SELECT key, scope, workflow, step, run, at, expires, octet_length(body::text)::bigint FROM holdfast.cache
+WHERE ($1 IS NULL OR workflow = $1) AND ($2 IS NULL OR step = $2) AND ($3 IS NULL OR scope = $3)
+    AND ($4 IS NULL OR (at, key) < ($4, $5 COLLATE "C"))
+ORDER BY at DESC, key DESC LIMIT $6
+
+-- cache_clear: results are forgotten, but for those that somebody writes just now
+DELETE FROM holdfast.cache WHERE key IN (
+    SELECT key FROM holdfast.cache
+    WHERE ($1 IS NULL OR workflow = $1) AND ($2 IS NULL OR step = $2) AND ($3 IS NULL OR scope = $3)
+    LIMIT $4 FOR UPDATE SKIP LOCKED
+) RETURNING key
+
+-- cache_forget: results that expired are forgotten, but for those that somebody writes just now
+DELETE FROM holdfast.cache WHERE key IN (
+    SELECT key FROM holdfast.cache WHERE expires > 0 AND expires < $1 LIMIT $2 FOR UPDATE SKIP LOCKED
+) RETURNING key
+
 -- letter_discard: a failed run is put away
 INSERT INTO holdfast.dead_letters AS d (run, position, discarded_at)
 SELECT id, position, $1 FROM holdfast.workflow_runs WHERE id = $2 AND position = $3 AND status = 'failed' FOR KEY SHARE

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 import psycopg
 from psycopg.pq.abc import PGresult
 
+from holdfast.model.cache import CacheEntry
 from holdfast.model.ids import Instant, RunId, WorkerId
 from holdfast.model.run import RunRow
 from holdfast.store import codec
@@ -20,7 +21,18 @@ from holdfast.store.postgres.link import Statement
 from holdfast.store.postgres.queries import SQL
 from holdfast.store.postgres.together import Together
 from holdfast.store.postgres.wire import Value, number, numbers, rows, text, texts
-from holdfast.store.rows import ChunkRow, Fold, InboxRow, JournalRow, LimitRow, RunQuery, Stored, WorkerRow
+from holdfast.store.rows import (
+    CacheListed,
+    CacheQuery,
+    ChunkRow,
+    Fold,
+    InboxRow,
+    JournalRow,
+    LimitRow,
+    RunQuery,
+    Stored,
+    WorkerRow,
+)
 
 T = TypeVar("T")
 
@@ -176,6 +188,22 @@ class Reader:
         """Return the rows whose names begin so, by their names, in order."""
         found = sorted(await self._rows("limits_select", text(prefix)))
         return {name: LimitRow(version, body) for name, version, body in found}
+
+    async def cached(self, keys: Sequence[str]) -> dict[str, CacheEntry]:
+        """Return the results that are kept under these keys."""
+        return {row[0]: codec.cache_entry(row) for row in await self._rows("cache_select", texts(keys))}
+
+    async def cached_last(self, families: Sequence[str]) -> dict[str, CacheEntry]:
+        """Return the entry that each family got last."""
+        return {row[1]: codec.cache_entry(row) for row in await self._rows("cache_last", texts(families))}
+
+    async def cache(
+        self, query: CacheQuery, limit: int, after: tuple[Instant, str] | None
+    ) -> list[CacheListed]:
+        """Return the results that match, from after one."""
+        at, key = after or (None, None)
+        chosen = (text(query.workflow), text(query.step), text(query.scope), number(at), text(key))
+        return [CacheListed(*row) for row in await self._rows("cache_list", *chosen, number(limit))]
 
     async def runs(self, query: RunQuery) -> list[RunRow]:
         """Return the runs that match, in order; all statuses in one statement, so that no run is missed or twice."""

@@ -13,6 +13,7 @@ from typing import Final, Literal
 import psycopg
 
 from holdfast.errors import StoreUnavailable
+from holdfast.model.cache import CacheEntry
 from holdfast.model.commit import Commit, Committed, Conflict, Deliver, Enqueue
 from holdfast.model.ids import Instant, RunId, WorkerId
 from holdfast.model.run import RunRow
@@ -21,13 +22,15 @@ from holdfast.store.postgres.bell import Bell
 from holdfast.store.postgres.clock import ServerClock
 from holdfast.store.postgres.failures import explained
 from holdfast.store.postgres.lines import Line
-from holdfast.store.postgres.link import Link
+from holdfast.store.postgres.link import Link, Statement
 from holdfast.store.postgres.place import Place
 from holdfast.store.postgres.queries import SQL
 from holdfast.store.postgres.reader import Reader
 from holdfast.store.postgres.wire import rows
 from holdfast.store.postgres.writer import Writer
 from holdfast.store.rows import (
+    CacheListed,
+    CacheQuery,
     Chunk,
     ChunkRow,
     Claimed,
@@ -45,6 +48,9 @@ from holdfast.store.rows import (
 
 MOST_ROWS: Final = 1000
 """Lists longer than this are read on a connection of their own, since answers come in order."""
+
+MOST_KEYS: Final = 20
+"""More results of the cache than this are read there, too."""
 
 FIRST_POLL: Final = 0.025
 BUSY_POLL: Final = 0.05
@@ -268,7 +274,31 @@ class PostgresStore:
 
     async def forget(self, before: Instant, limit: int = 1000) -> int:
         """Set ids of deleted runs free."""
-        statement = changes.forget(before, limit)
+        return await self._forgotten(changes.forget(before, limit))
+
+    async def cached(self, keys: Sequence[str]) -> Mapping[str, CacheEntry]:
+        """Return the results that are kept under these keys."""
+        return await (self._far_reader() if len(keys) > MOST_KEYS else self._reader()).cached(keys)
+
+    async def cached_last(self, families: Sequence[str]) -> Mapping[str, CacheEntry]:
+        """Return the entry that each family got last."""
+        return await self._reader().cached_last(families)
+
+    async def cache(
+        self, query: CacheQuery, limit: int = 100, after: tuple[Instant, str] | None = None
+    ) -> Sequence[CacheListed]:
+        """Return the results that match."""
+        return await self._far_reader().cache(query, limit, after)
+
+    async def clear_cache(self, query: CacheQuery, limit: int = 1000) -> int:
+        """Forget results that match."""
+        return await self._forgotten(changes.clear_cache(query, limit))
+
+    async def forget_cached(self, before: Instant, limit: int = 1000) -> int:
+        """Forget results that expired."""
+        return await self._forgotten(changes.forget_cached(before, limit))
+
+    async def _forgotten(self, statement: Statement) -> int:
         return await self._open_aside().submit(statement, lambda result: len(rows(result)))
 
     async def next_due(self) -> Instant | None:

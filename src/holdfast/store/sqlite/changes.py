@@ -15,7 +15,7 @@ from holdfast.model.facts import FORMAT
 from holdfast.model.ids import Instant, RunId, WorkerId
 from holdfast.model.run import ENDED, RESUMABLE, RunRow
 from holdfast.store import codec
-from holdfast.store.rows import Chunk, Claimed, Delivered, Delivery, WorkerRow
+from holdfast.store.rows import CacheQuery, Chunk, Claimed, Delivered, Delivery, WorkerRow
 from holdfast.store.sqlite.queries import SQL
 
 SUSPECT_DEATHS: Final = 2
@@ -165,6 +165,16 @@ def discard(database: sqlite3.Connection, run: RunId, position: int, now: Instan
 def forget(database: sqlite3.Connection, before: Instant, limit: int) -> int:
     """Set ids of deleted runs free."""
     return database.execute(SQL["tombstone_delete"], (before, limit)).rowcount
+
+
+def clear_cache(database: sqlite3.Connection, query: CacheQuery, limit: int) -> int:
+    """Forget results that match."""
+    return database.execute(SQL["cache_clear"], (query.workflow, query.step, query.scope, limit)).rowcount
+
+
+def forget_cached(database: sqlite3.Connection, before: Instant, limit: int) -> int:
+    """Forget results that expired."""
+    return database.execute(SQL["cache_forget"], (before, limit)).rowcount
 
 
 def reclaim(

@@ -9,7 +9,18 @@ from __future__ import annotations
 import sqlite3
 from typing import Final, assert_never
 
-from holdfast.model.commit import Commit, Committed, Conflict, Deliver, Dequeue, Enqueue, StartRun, Withdraw
+from holdfast.model.cache import CacheEntry
+from holdfast.model.commit import (
+    Commit,
+    Committed,
+    Conflict,
+    Deliver,
+    Dequeue,
+    Enqueue,
+    Keep,
+    StartRun,
+    Withdraw,
+)
 from holdfast.model.facts import FORMAT, Journal
 from holdfast.model.run import ENDED, RunRow, RunStatus
 from holdfast.store import codec
@@ -152,6 +163,8 @@ def _write_effects(database: sqlite3.Connection, commit: Commit, position: int) 
                 _deliver(database, commit, effect)
             case StartRun(first):
                 write_commit(database, first)  # one that has begun before is left as it is
+            case Keep(entry):
+                _keep(database, entry)
             case Withdraw(key):
                 _withdraw(database, run, key)
             case Dequeue():
@@ -159,6 +172,10 @@ def _write_effects(database: sqlite3.Connection, commit: Commit, position: int) 
                     database.execute(SQL["job_delete"], (run, run, position, commit.epoch))
             case _:
                 assert_never(effect)
+
+
+def _keep(database: sqlite3.Connection, entry: CacheEntry) -> None:
+    database.execute(SQL["cache_keep"], codec.cache_columns(entry))
 
 
 def _deliver(database: sqlite3.Connection, commit: Commit, effect: Deliver) -> None:

@@ -25,7 +25,7 @@ ROWS: Final = 500
 REST: Final = 0.002
 """Seconds between two, for the commits of others."""
 
-_FEW: Final = ("job_drop", "tags_drop", "letter_drop", "run_delete")
+_FEW: Final = ("job_drop", "tags_drop", "letter_drop", "cache_drop", "run_delete")
 _MANY: Final = ("journal_sweep", "payload_sweep", "checkpoint_sweep", "chunk_sweep", "inbox_sweep")
 
 

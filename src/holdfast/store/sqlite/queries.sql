@@ -193,6 +193,9 @@ DELETE FROM jobs WHERE run = ?
 -- tags_drop: a run's tags
 DELETE FROM run_tags WHERE run = ?
 
+-- cache_drop: the results that go with their run
+DELETE FROM cache WHERE owner = ?
+
 -- letter_drop: that a run's dead letter was put away
 DELETE FROM dead_letters WHERE run = ?
 
@@ -294,6 +297,37 @@ INSERT INTO limits (name, version, body) VALUES (?, 1, CAST(? AS TEXT)) ON CONFL
 
 -- limit_update: such a row, when nobody wrote it since
 UPDATE limits SET version = version + 1, body = CAST(? AS TEXT) WHERE name = ? AND version = ?
+
+-- cache_keep: a result takes the place of one with its key
+INSERT INTO cache (key, family, scope, workflow, step, run, at, owner, expires, parts, body)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT))
+ON CONFLICT (key) DO UPDATE SET
+    family = excluded.family, scope = excluded.scope, workflow = excluded.workflow, step = excluded.step,
+    run = excluded.run, at = excluded.at, owner = excluded.owner, expires = excluded.expires,
+    parts = excluded.parts, body = excluded.body
+
+-- cache_select: results by their keys
+SELECT key, family, scope, workflow, step, run, at, coalesce(owner, ''), expires, CAST(parts AS BLOB), CAST(body AS BLOB)
+FROM cache WHERE key IN (SELECT value FROM json_each(?))
+
+-- cache_last: the entry that a family got last
+SELECT key, family, scope, workflow, step, run, at, coalesce(owner, ''), expires, CAST(parts AS BLOB), x''
+FROM cache WHERE family = ? ORDER BY at DESC, key DESC LIMIT 1
+
+-- cache_list: results from after one, the newest first
+SELECT key, scope, workflow, step, run, at, expires, length(CAST(body AS BLOB)) FROM cache
+WHERE (?1 IS NULL OR workflow = ?1) AND (?2 IS NULL OR step = ?2) AND (?3 IS NULL OR scope = ?3)
+    AND (?4 IS NULL OR (at, key) < (?4, ?5))
+ORDER BY at DESC, key DESC LIMIT ?6
+
+-- cache_clear: results are forgotten
+DELETE FROM cache WHERE key IN (
+    SELECT key FROM cache
+    WHERE (?1 IS NULL OR workflow = ?1) AND (?2 IS NULL OR step = ?2) AND (?3 IS NULL OR scope = ?3) LIMIT ?4
+)
+
+-- cache_forget: results that expired are forgotten
+DELETE FROM cache WHERE key IN (SELECT key FROM cache WHERE expires > 0 AND expires < ? LIMIT ?)
 
 -- letter_discard: a failed run is put away
 INSERT INTO dead_letters (run, position, discarded_at)

@@ -5,15 +5,27 @@ from __future__ import annotations
 import heapq
 import itertools
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
+from holdfast.model.cache import CacheEntry
 from holdfast.model.ids import Instant, RunId, WorkerId
 from holdfast.model.run import RunRow
 from holdfast.store import codec
 from holdfast.store.listing import choose, statuses
-from holdfast.store.rows import ChunkRow, Fold, InboxRow, JournalRow, LimitRow, RunQuery, Stored, WorkerRow
+from holdfast.store.rows import (
+    CacheListed,
+    CacheQuery,
+    ChunkRow,
+    Fold,
+    InboxRow,
+    JournalRow,
+    LimitRow,
+    RunQuery,
+    Stored,
+    WorkerRow,
+)
 from holdfast.store.sqlite.queries import SQL
 
 _ALL: Final = -1
@@ -142,6 +154,26 @@ def read_limits(database: sqlite3.Connection, prefix: str) -> dict[str, LimitRow
     """Return the rows whose names begin so, by their names, in order."""
     found = sorted(database.execute(SQL["limits_select"], (prefix,)))
     return {name: LimitRow(version, body) for name, version, body in found}
+
+
+def read_cached(database: sqlite3.Connection, keys: Sequence[str]) -> dict[str, CacheEntry]:
+    """Return the results that are kept under these keys."""
+    rows = database.execute(SQL["cache_select"], (codec.texts(keys),))
+    return {row[0]: codec.cache_entry(row) for row in rows}
+
+
+def read_cached_last(database: sqlite3.Connection, families: Sequence[str]) -> dict[str, CacheEntry]:
+    """Return the entry that each family got last."""
+    rows = (database.execute(SQL["cache_last"], (family,)).fetchone() for family in families)
+    return {row[1]: codec.cache_entry(row) for row in rows if row is not None}
+
+
+def read_cache(
+    database: sqlite3.Connection, query: CacheQuery, limit: int, after: tuple[Instant, str] | None
+) -> list[CacheListed]:
+    """Return the results that match, from after one."""
+    values = (query.workflow, query.step, query.scope, *(after or (None, None)), limit)
+    return [CacheListed(*row) for row in database.execute(SQL["cache_list"], values)]
 
 
 def read_profiles(database: sqlite3.Connection, workflow: str) -> dict[str, bytes]:

@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from holdfast.errors import StoreError, StoreUnavailable
+from holdfast.model.cache import CacheEntry
 from holdfast.model.commit import Commit, Committed, Conflict
 from holdfast.model.ids import Instant, RunId, WorkerId
 from holdfast.model.run import RunRow
 from holdfast.store.rows import (
+    CacheListed,
+    CacheQuery,
     Chunk,
     ChunkRow,
     Claimed,
@@ -260,6 +263,28 @@ class SqliteStore:
         if self._read(lambda database: database.execute(SQL["leaving_next"]).fetchone()) is not None:
             await self._sweep()
         return await self._write(lambda database: changes.forget(database, before, limit))
+
+    async def cached(self, keys: Sequence[str]) -> Mapping[str, CacheEntry]:
+        """Return the results that are kept under these keys."""
+        return await self._read_far(lambda database: reader.read_cached(database, keys))
+
+    async def cached_last(self, families: Sequence[str]) -> Mapping[str, CacheEntry]:
+        """Return the entry that each family got last."""
+        return self._read(lambda database: reader.read_cached_last(database, families))
+
+    async def cache(
+        self, query: CacheQuery, limit: int = 100, after: tuple[Instant, str] | None = None
+    ) -> Sequence[CacheListed]:
+        """Return the results that match."""
+        return await self._read_far(lambda database: reader.read_cache(database, query, limit, after))
+
+    async def clear_cache(self, query: CacheQuery, limit: int = 1000) -> int:
+        """Forget results that match."""
+        return await self._write(lambda database: changes.clear_cache(database, query, limit))
+
+    async def forget_cached(self, before: Instant, limit: int = 1000) -> int:
+        """Forget results that expired."""
+        return await self._write(lambda database: changes.forget_cached(database, before, limit))
 
     async def next_due(self) -> Instant | None:
         """Return the earliest instant that an arrival waits for."""
