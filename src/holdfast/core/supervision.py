@@ -272,7 +272,7 @@ class HookWork:
     """One call of a hook with the run and what it came to."""
 
     inline = False
-    retry = policy = profile = None
+    retry = policy = profile = cache = None
     timeout = heartbeat_timeout = None
 
     def __init__(

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from holdfast.core.caching import CachePolicy
 from holdfast.core.context import StepContext
 from holdfast.core.policy import Policy
 from holdfast.core.retries import RetryPolicy
@@ -35,13 +36,15 @@ class Blobs(dict[str, bytes]):
 class Outcome(msgspec.Struct, frozen=True):
     """What a finished attempt gives to the journal: the encoded value, removed keys, large values by hash.
 
-    `secrets` are all that the run knows from here on, when the attempt changed them; they stay in memory.
+    `secrets` are all that the run knows from here on, when the attempt changed them; they stay in memory. `unkept` says
+    why a step with a cache does not keep this.
     """
 
     data: msgspec.Raw = NOTHING
     gone: tuple[str, ...] = ()
     blobs: Mapping[str, bytes] = {}
     secrets: Secrets | None = None
+    unkept: str = ""
 
 
 class Child(Protocol):
@@ -96,6 +99,10 @@ class Work(Protocol):
     @property
     def policy(self) -> Policy | None:
         """What guards an attempt beyond tries and timeout; None: nothing does."""
+
+    @property
+    def cache(self) -> CachePolicy | None:
+        """How its result is kept for others; then it is a `Cached`, too. None: it is not."""
 
     @property
     def profile(self) -> StageProfile | None:

@@ -129,6 +129,21 @@ class Secrets(Mapping[str, str]):
         return self._forms
 
 
+class Watched(Secrets):
+    """The same secrets, with the names of those that were read."""
+
+    __slots__ = ("read",)
+
+    def __init__(self, of: Secrets) -> None:
+        super().__init__()
+        self._values = of._values  # noqa: SLF001 - of its own kind
+        self.read: set[str] = set()
+
+    def __getitem__(self, name: str) -> str:
+        self.read.add(name)  # also one that is not there: that tells something, too
+        return self._values[name]
+
+
 def _octets(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 

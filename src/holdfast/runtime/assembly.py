@@ -23,6 +23,7 @@ from holdfast.model.ids import RunId
 from holdfast.model.run import RunRow
 from holdfast.model.secrets import Secrets
 from holdfast.runtime.attached import Attached
+from holdfast.runtime.caching import Caching
 from holdfast.runtime.checkpoints import Checkpoints
 from holdfast.runtime.children import Children
 from holdfast.runtime.clock import Clock
@@ -81,7 +82,10 @@ class Assembly:
         )
         self._committer = Committer(store, self.feed, clock, worker_id)
         children = Children(clock, store, self._committer, workflows)
-        self._driver = Driver(self._committer, self._executor, children, clock, services, cancel_grace)
+        caching = Caching(store)
+        self._driver = Driver(
+            self._committer, self._executor, children, caching, clock, services, cancel_grace
+        )
         self._workflows = workflows
         self.worker: Worker | None = None
         if drives:
@@ -212,7 +216,7 @@ class Assembly:
             run = self._held(
                 run_id, started, opened(workflow, self._services, params, blobs := Blobs()), blobs, known
             )
-            commit = self._driver.open(run, started, held=True)
+            commit = await self._driver.open(run, started, held=True)
             if not await self._open_run(run, commit):
                 return None
         row = commit.opened
@@ -222,7 +226,7 @@ class Assembly:
     async def _enqueue(self, run_id: RunId, started: facts.RunStarted) -> RunRow | None:
         run = self._held(run_id, started, _Unopened(), Blobs(), Secrets({}))
         run.holding.worker = ""
-        commit = self._driver.open(run, started, held=False)
+        commit = await self._driver.open(run, started, held=False)
         return commit.opened if await self._open_run(run, commit) else None
 
     async def fork(

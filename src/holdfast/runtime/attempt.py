@@ -68,6 +68,7 @@ class Attempt:
         "blobs",
         "error",
         "heartbeat",
+        "large",
         "learned",
         "passage",
         "placed",
@@ -113,6 +114,8 @@ class Attempt:
         self._fallen = False
         self.error: BaseException | None = None
         self.learned: Secrets | None = None
+        self.large: Mapping[str, bytes] = {}
+        """The large values of its outcome, by hash."""
         self._executor = executor
         self.blobs = blobs
         self._deliver = deliver
@@ -261,6 +264,7 @@ class Attempt:
             return
         if outcome.blobs:
             self.blobs.add(outcome.blobs)
+            self.large = outcome.blobs
         self.learned = outcome.secrets
         self._end(ends.completed(self, outcome, instead_of))
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 from holdfast.core.advance import advance
@@ -23,7 +24,7 @@ from holdfast.model import facts
 from holdfast.model.commit import Commit, Committed
 from holdfast.model.ids import InboxId, StepId
 from holdfast.model.run import RunStatus
-from holdfast.runtime.attempt import Attempt
+from holdfast.runtime.caching import Caching
 from holdfast.runtime.children import Children
 from holdfast.runtime.clock import Clock
 from holdfast.runtime.committer import Committer
@@ -47,6 +48,7 @@ class Driver:
         committer: Committer,
         executor: Executor,
         children: Children,
+        caching: Caching,
         clock: Clock,
         services: Any,
         cancel_grace: float,
@@ -56,18 +58,21 @@ class Driver:
         self._committer = committer
         self._executor = executor
         self._children = children
+        self._caching = caching
         self._clock = clock
         self._loop = executor.loop
         self._cancel_grace = cancel_grace
 
     # --- beginning
 
-    def open(self, run: Held, started: facts.RunStarted, *, held: bool) -> Commit:
+    async def open(self, run: Held, started: facts.RunStarted, *, held: bool) -> Commit:
         """Return the first commit of a new run: its facts up to the first steps, or a job for some worker."""
         recorded: list[facts.Fact] = [started]
         run.progress = run.program.evolve(run.progress, started)
         if held:
             recorded += self._prepare(run, [])
+            while run.asking:
+                recorded += self._prepare(run, await self._caching.answers(run, recorded))
         row = opening_row(run.id, started)
         return self._committer.build(run, recorded, (), None, opened=row, held=held)
 
@@ -114,7 +119,11 @@ class Driver:
                 await waiter
             arrivals = run.take()
             consumed = await self._inbox(run, arrivals) if run.woken else ()
-            commit = self._turn(run, arrivals, consumed)
+            recorded = self._advance(run, arrivals)
+            while run.asking:
+                ask = partial(self._caching.answers, run, recorded)
+                recorded += self._prepare(run, await self._committer.patiently(run.id, ask))
+            commit = self._commit(run, recorded, consumed)
             if commit is not None:
                 answer = await self._committer.write(commit)
                 if not self._holds_on(run, commit, answer):
@@ -135,12 +144,15 @@ class Driver:
         arrivals += judged(run.program, run.progress)
         return tuple(row.id for row in rows)
 
-    def _turn(self, run: Held, arrivals: list[facts.Fact], consumed: tuple[InboxId, ...]) -> Commit | None:
-        """Advance the run; returns what is to be committed, if anything."""
+    def _advance(self, run: Held, arrivals: list[facts.Fact]) -> list[facts.Fact]:
+        """Advance the run; returns the facts to commit."""
         for step in run.pop_due(self._clock.now()) if run.backoff else ():
             self._plan(run, step, arrivals)
-        recorded = self._prepare(run, arrivals)
-        run.releasing = not run.live and not run.starts_soon(self._clock)
+        return self._prepare(run, arrivals)
+
+    def _commit(self, run: Held, recorded: list[facts.Fact], consumed: tuple[InboxId, ...]) -> Commit | None:
+        """Return what is to be committed, if anything."""
+        run.releasing = run.idle and not run.starts_soon(self._clock)
         taken = run.status in _UNHELD  # nothing may start before the row says that somebody has the run
         if not (recorded or consumed or run.releasing or taken):
             return None
@@ -186,6 +198,8 @@ class Driver:
         for fact in recorded:
             if type(fact) in _WITH_STEPS:
                 self._follow_one(run, fact, arrivals)
+        if run.kept:
+            self._caching.keep(run, recorded)
         if run.progress.ledger.answered:
             arrivals += answered_attempts(run.progress.ledger)
         return arrivals
@@ -226,11 +240,15 @@ class Driver:
             arrivals.append(parked(str(error), error.code))
             return
         if work.inline:
-            attempt = self._attempt(run, step, work, lambda _, fact: arrivals.append(fact))
+            attempt = run.attempt(
+                self._executor, self.services, step, work, lambda _, fact: arrivals.append(fact)
+            )
             attempt.run_here()
             run.learn(attempt)
         else:
             run.ready[step] = work
+            if work.cache is not None:
+                self._caching.plan(run, opened, work)
 
     def _start(self, run: Held) -> None:
         """Start what is planned, ask to end what shall end, and set the timer."""
@@ -239,25 +257,11 @@ class Driver:
             attempt.cancel(self._cancel_grace)
         for step, work in run.startable() if run.ready else ():
             if step in ledger.open:
-                attempt = run.live[step] = self._attempt(run, step, work, run.deliver)
+                attempt = run.attempt(self._executor, self.services, step, work, run.deliver)
+                run.live[step] = attempt
                 self._executor.enter(attempt)
         if run.backoff:
             run.set_timer(self._loop, self._clock.now())
-
-    def _attempt(
-        self, run: Held, step: StepId, work: Any, deliver: Callable[[Attempt, facts.Fact], None]
-    ) -> Attempt:
-        ledger = run.progress.ledger
-        return Attempt(
-            *(self._executor, run.id, ledger.open[step], work),
-            services=self.services,
-            pinned=ledger.profile,
-            workflow=run.holding.workflow,
-            secrets=run.secrets,
-            blobs=run.blobs,
-            deliver=deliver,
-            record=run.record,
-        )
 
 
 _WITH_STEPS: Final = frozenset(

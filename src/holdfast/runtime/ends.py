@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from holdfast.core.context import Suspended
 from holdfast.core.work import Outcome
 from holdfast.model import facts
+from holdfast.runtime.caching import why_unkept
 
 if TYPE_CHECKING:
     from holdfast.runtime.attempt import Attempt
@@ -27,6 +28,7 @@ def completed(attempt: Attempt, outcome: Outcome, instead_of: facts.ErrorInfo | 
         error=instead_of,
         gone=outcome.gone,
         secrets=() if outcome.secrets is None else outcome.secrets.names,
+        unkept="" if attempt.work.cache is None else why_unkept(attempt, outcome),
         data=outcome.data,
     )
 

@@ -18,9 +18,11 @@ from holdfast.model import facts
 from holdfast.model.commit import AnyEffect
 from holdfast.model.ids import SECOND, CommitId, Instant, RunId, StepId
 from holdfast.model.run import RunStatus
-from holdfast.model.secrets import Secrets
-from holdfast.runtime.attempt import Attempt
+from holdfast.model.secrets import Secrets, Watched
+from holdfast.runtime.attempt import Attempt, Deliver
+from holdfast.runtime.caching import Asked, Keeping
 from holdfast.runtime.clock import Clock
+from holdfast.runtime.executor import Executor
 from holdfast.store.rows import InboxRow
 
 CLOCKS_DIFFER: Final = SECOND
@@ -47,6 +49,7 @@ class Held:
         "_waiter",
         "arrived",
         "asked",
+        "asking",
         "backoff",
         "blobs",
         "causes",
@@ -58,6 +61,7 @@ class Held:
         "holding",
         "id",
         "keep",
+        "kept",
         "last_commit",
         "live",
         "lost",
@@ -112,6 +116,10 @@ class Held:
         self.params = params
         self.sending: list[AnyEffect] = []
         """Beginnings of child runs, which go with the next commit."""
+        self.asking: list[Asked] = []
+        """Planned steps for which the cache is asked before the next commit."""
+        self.kept: dict[StepId, Keeping] = {}
+        """Steps whose results go into the cache, under what."""
         self.live: dict[StepId, Attempt] = {}
         self.ready: dict[StepId, Work] = {}
         self.backoff: list[tuple[Instant, StepId]] = []
@@ -150,6 +158,21 @@ class Held:
         ledger = self.progress.ledger
         return bool(self.closing or ledger.ended or ledger.paused or ledger.cancelling)
 
+    def attempt(
+        self, executor: Executor, services: Any, step: StepId, work: Work, deliver: Deliver
+    ) -> Attempt:
+        """Return the next attempt of an open step."""
+        return Attempt(
+            *(executor, self.id, self.ledger.open[step], work),
+            services=services,
+            pinned=self.ledger.profile,
+            workflow=self.holding.workflow,
+            secrets=self.secrets if work.cache is None else Watched(self.secrets),
+            blobs=self.blobs,
+            deliver=deliver,
+            record=self.record,
+        )
+
     # --- mail
 
     def deliver(self, attempt: Attempt, fact: facts.Fact) -> None:
@@ -166,8 +189,15 @@ class Held:
         self._calls.append(kept)
         self.poke()
 
+    @property
+    def idle(self) -> bool:
+        """Tell whether nothing runs, and nothing came that was not taken."""
+        return not (self.live or self._mail or self.woken)
+
     def learn(self, attempt: Attempt) -> None:
-        """Keep what an attempt leaves in memory: its exception, and the secrets it gave to the run."""
+        """Keep what an attempt leaves in memory: its exception, large values, and the secrets it gave to the run."""
+        if attempt.large and (keeping := self.kept.get(attempt.step.step)) is not None:
+            keeping.large = attempt.large
         if attempt.error is not None:
             self.causes[attempt.step.step] = attempt.error
         if attempt.learned is not None:

@@ -1,4 +1,4 @@
-"""The part of the store port that is beside runs: settings, rows that processes share, what is for readers."""
+"""The part of the store port that is beside runs: workers, settings, rows that processes share, results, chunks."""
 
 from __future__ import annotations
 
@@ -6,12 +6,27 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from holdfast.model.cache import CacheEntry
-from holdfast.model.ids import Instant, RunId
-from holdfast.store.rows import CacheListed, CacheQuery, Chunk, ChunkRow, LimitRow
+from holdfast.model.ids import Instant, RunId, WorkerId
+from holdfast.store.rows import CacheListed, CacheQuery, Chunk, ChunkRow, LimitRow, WorkerRow
 
 
 class Beside(Protocol):
     """What a store keeps beside runs. All raise `StoreUnavailable` as the port says."""
+
+    async def enlist(self, worker: WorkerRow) -> None:
+        """Insert or replace the worker's row."""
+
+    async def workers(self) -> Sequence[WorkerRow]:
+        """Return all workers that are listed, the stopped ones, too."""
+
+    async def dismiss(self, workers: Sequence[WorkerId]) -> None:
+        """Forget workers that have stopped; what they listed goes with them. One that has not stopped stays."""
+
+    async def wait(self, timeout: float) -> bool:
+        """Return True soon after another process may have written, False after `timeout` seconds."""
+
+    async def check(self) -> Sequence[str]:
+        """Return what is wrong with the database; empty when it is sound."""
 
     async def save_profile(self, workflow: str, name: str, body: bytes | None) -> None:
         """Keep a workflow's profile, JSON, in place of one of that name; forget that one for None."""

@@ -26,7 +26,6 @@ from holdfast.store.rows import (
     RunQuery,
     Stored,
     StoreStats,
-    WorkerRow,
 )
 
 
@@ -105,17 +104,8 @@ class Store(Beside, Protocol):
     async def release(self, worker: WorkerId, runs: Sequence[RunId]) -> None:
         """Make jobs that the worker holds ready again, without a death."""
 
-    async def enlist(self, worker: WorkerRow) -> None:
-        """Insert or replace the worker's row."""
-
     def renew(self, worker: WorkerId, until: Instant) -> bool:
         """Extend the worker's lease; False when it was taken. Called from a thread, on a connection of its own."""
-
-    async def workers(self) -> Sequence[WorkerRow]:
-        """Return all workers that are listed, the stopped ones, too."""
-
-    async def dismiss(self, workers: Sequence[WorkerId]) -> None:
-        """Forget workers that have stopped; what they listed goes with them. One that has not stopped stays."""
 
     async def reclaim(
         self, workers: Sequence[WorkerId], reason: Literal["died", "expired"]
@@ -167,9 +157,3 @@ class Store(Beside, Protocol):
 
         Refused, with the status found, while the run or one of its descendants has not ended.
         """
-
-    async def wait(self, timeout: float) -> bool:
-        """Return True soon after another process may have written, False after `timeout` seconds."""
-
-    async def check(self) -> Sequence[str]:
-        """Return what is wrong with the database; empty when it is sound."""

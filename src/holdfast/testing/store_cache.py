@@ -16,7 +16,13 @@ from holdfast.testing.store_cases import COMPLETED, NOON, effect, going_on, held
 
 def entry(key: str, family: str = "f", **changes: Any) -> CacheEntry:
     """Return a result of run "r" at noon."""
-    given: dict[str, Any] = {"scope": "workflow", "workflow": "order", "step": "price", "run": "r", "at": NOON}
+    given: dict[str, Any] = {
+        "scope": "workflow",
+        "workflow": "order",
+        "step": "price",
+        "run": "r",
+        "at": NOON,
+    }
     body = b'{"data":{"\xc3\xa9":"\\u0000"}}'
     return CacheEntry(key=key, family=family, **{**given, "parts": b'{"code":"1"}', "body": body, **changes})
 

@@ -20,6 +20,7 @@ from holdfast.model.run import RunStatus
 from holdfast.model.secrets import Secrets
 from holdfast.patterns.graph.factory import from_graph
 from holdfast.patterns.graph.program import GraphProgram
+from holdfast.runtime.caching import Caching
 from holdfast.runtime.children import Children
 from holdfast.runtime.clock import SystemClock
 from holdfast.runtime.committer import Committer
@@ -82,7 +83,9 @@ class Bench:
         self.executor = Executor(QuickClock(), 10, 10, Streams(store, self.feed), Threads("bench"))
         self.committer = Committer(store, self.feed, QuickClock(), "me")
         children = Children(QuickClock(), store, self.committer, dict)
-        self.driver = Driver(self.committer, self.executor, children, QuickClock(), Runtime(), 1.0)
+        self.driver = Driver(
+            self.committer, self.executor, children, Caching(store), QuickClock(), Runtime(), 1.0
+        )
 
     async def start(self, graph: StateGraph, program: GraphProgram | None = None) -> Held:
         """Begin a run and return it, committed and not yet driven."""
@@ -92,7 +95,7 @@ class Bench:
         opened = program or workflow.open(Runtime(), {}, blobs)
         holding = Holding("default", workflow.name, 0, "me")
         run = Held("run", opened, opened.start(), blobs=blobs, secrets=Secrets(), holding=holding)
-        commit = self.driver.open(run, started, held=True)
+        commit = await self.driver.open(run, started, held=True)
         await self.store.commit((commit,))
         self.driver.opened(run, commit)
         return run

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from holdfast.core.caching import CachePolicy
 from holdfast.core.context import StepContext, step_context
 from holdfast.core.kept_errors import MESSAGE_LIMIT
 from holdfast.core.ledger import OpenStep
@@ -36,6 +37,7 @@ class Work:
     name = "step"
     inline = False
     heartbeat_timeout: float | None = None
+    cache: CachePolicy | None = None
     profile: StageProfile | None = None
     policy: Policy | None = None
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
+from holdfast.core.caching import CacheOption
 from holdfast.core.embedding import embedded
 from holdfast.core.jobs import JobDefaults, job_of
 from holdfast.core.nesting import runnable
@@ -164,6 +165,7 @@ class DAGWorkflow(Drawable):
         timeout: float | timedelta | None = None,
         heartbeat_timeout: float | timedelta | None = None,
         profile: StageProfile | None = None,
+        cache: CacheOption = None,
         **guards: Unpack[PolicyOptions],
     ) -> Task:
         """Add a task and return it; takes what `Task` takes. Those that it depends on may be added later."""
@@ -186,6 +188,7 @@ class DAGWorkflow(Drawable):
                 timeout=timeout,
                 heartbeat_timeout=heartbeat_timeout,
                 profile=profile,
+                cache=cache,
                 **guards,
             )
         )

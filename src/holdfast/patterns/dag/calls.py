@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from holdfast.errors import DefinitionError
@@ -20,6 +21,14 @@ class Item(NamedTuple):
     """The item of a map; `spread` gives its parts as arguments of their own."""
 
     spread: bool = False
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A source, where the values of a call are told."""
+
+    kind: str
+    name: str
 
 
 class Call:
@@ -88,6 +97,13 @@ class Call:
     def __call__(self, *values: Any) -> Any:
         """Call the function with values in the order of the binding."""
         found = dict(zip(self.binding.args, values, strict=True))
+        args, kwargs = self.arguments(found)
+        if self._step:
+            kwargs["step"] = found[Source("step")]
+        return self.fn(*args, **kwargs)
+
+    def arguments(self, found: Mapping[Source, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Return what the function is called with when the sources give this, but for the step's context."""
         args: list[Any] = []
         kwargs: dict[str, Any] = {name: self._put(value, found) for name, value in self._kwargs.items()}
         for value in self._args:
@@ -98,11 +114,17 @@ class Call:
                 kwargs |= given
             else:
                 args += given
-        if self._step:
-            kwargs["step"] = found[Source("step")]
         if self._params:
             kwargs["params"] = found[Source("params")]
-        return self.fn(*args, **kwargs)
+        return args, kwargs
+
+    def told(self) -> tuple[Any, ...]:
+        """Return what makes the call what it is: the function, and its arguments, sources by their names."""
+        named = {source: _Told(*source) for source in (*self._sources, Source("item"))}
+        args = [self._put(each, named) for each in self._args]
+        spread = [isinstance(each, Item) and each.spread for each in self._args]
+        kwargs = {name: self._put(value, named) for name, value in self._kwargs.items()}
+        return self.fn, args, spread, kwargs
 
     def _put(self, value: Any, found: Mapping[Source, Any]) -> Any:
         source = self._source(value)

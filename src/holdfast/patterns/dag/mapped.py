@@ -46,6 +46,11 @@ class Mapped(msgspec.Struct, gc=False):
         """Return which items the step with this iteration has."""
         return self.spans.get(iteration) or (iteration - 1 - self.base, 0)
 
+    def is_repeated(self, iteration: int) -> bool:
+        """Tell whether the step with this iteration runs an item once more, or one that begins after such."""
+        span = self.spans.get(iteration)
+        return span is not None and not span[1]
+
     def wanted(self, batch: int, most: int) -> Iterator[tuple[int, Span, bool]]:
         """Yield (iteration, span, told) of up to `most` steps to begin; `told`: the iteration does not tell it."""
         iteration = self.base + self.steps

@@ -252,6 +252,18 @@ class DagProgram:
             case _:
                 return decode(raws.get(source, facts.NOTHING))
 
+    def _raw(self, raws: Mapping[Source, msgspec.Raw], source: Source) -> msgspec.Raw:
+        """Return an argument, encoded."""
+        match source.kind:
+            case "params":
+                return pack(self._params_encoded)
+            case "param":
+                return self._params_encoded[source.name]
+            case "results":
+                return pack({each.name: raw for each, raw in raws.items() if each.kind == "result"})
+            case _:
+                return raws.get(source, facts.NOTHING)
+
     def _raws(self, progress: DagProgress, node: Node, step: OpenStep) -> dict[Source, msgspec.Raw]:
         """Return what a step's arguments are made of. It gets nothing from what had not ended when it began."""
         unseen = progress.unseen.get(node.number, ())
@@ -293,9 +305,17 @@ class DagProgram:
         mapped = progress.mapped.get(node.number)
         batch = self._span(mapped, step)[1] if mapped is not None else 0
         after = [self.plan.names[n] for n in node.after] if node.task.choice else ()
-        return TaskWork(
-            node.task, self._bindings[node.number], partial(self._value, raws), after, batch or None
-        )
+        binding, given = self._bindings[node.number], partial(self._value, raws)
+        if node.task.cache is None:
+            return TaskWork(node.task, binding, given, after, batch or None)
+        again = self._runs_again(mapped, step)
+        raw = partial(self._raw, raws)
+        return TaskWork(node.task, binding, given, after, batch or None, raw=raw, again=again)
+
+    def _runs_again(self, mapped: Mapped | None, step: OpenStep) -> bool:
+        """Tell whether a step is not the first of its task, or of its item, in the run: somebody wanted it anew."""
+        iteration = split_step(step.step)[1]
+        return iteration > 1 if mapped is None else mapped.base > 0 or mapped.is_repeated(iteration)
 
     def child(self, progress: DagProgress, step: OpenStep) -> TaskRun:
         """Return what a task that is a workflow starts."""

@@ -8,6 +8,8 @@ from datetime import timedelta
 from math import floor
 from typing import Any, Final, Literal, NamedTuple, Unpack
 
+from holdfast.core.caching import CacheOption, cache_of
+from holdfast.core.fingerprint import code_of
 from holdfast.core.naming import check_step_name
 from holdfast.core.nesting import workflow_in
 from holdfast.core.policy import PolicyOptions, policy_of
@@ -94,7 +96,9 @@ class Task:
     of a task or of a param of the run, or a list, it runs once for each item, at most `limit` at once; `tolerate` says
     how many items may fail, or which share of them; `batch` of them make one step. A larger `priority` goes first where
     `max_parallel` makes tasks wait. `queue` is that of the child runs of a task that is a workflow, which has
-    one of its own otherwise. `retry`, `timeout` and the rest guard each attempt, as for a node of a graph.
+    one of its own otherwise. `retry`, `timeout` and the rest guard each attempt, as for a node of a graph. With
+    `cache` (a `CachePolicy`, a time to live, or True) it does not run when its result for the same inputs is there;
+    each item of a map, or each batch of them, has a result of its own.
     """
 
     def __init__(
@@ -117,6 +121,7 @@ class Task:
         timeout: float | timedelta | None = None,
         heartbeat_timeout: float | timedelta | None = None,
         profile: StageProfile | None = None,
+        cache: CacheOption = None,
         **guards: Unpack[PolicyOptions],
     ) -> None:
         """Refuse what cannot be a task, naming the task and the field."""
@@ -148,6 +153,8 @@ class Task:
         self.priority: Final = priority
         self.queue: Final = queue
         self.profile: Final = profile
+        self.cache: Final = cache_of(self.where, cache)
+        self._code = ""
         self.heartbeat_timeout: Final = None if heartbeat_timeout is None else seconds(heartbeat_timeout)
         self._guard(retry, timeout, guards)
         self._read(func, run, agent, instructions)
@@ -242,6 +249,7 @@ class Task:
                 "heartbeat_timeout": self.heartbeat_timeout,
                 "profile": self.profile,
                 "policy": self.policy,
+                "cache": self.cache,
             }
             for option, value in given.items():
                 if value is not None:
@@ -270,6 +278,12 @@ class Task:
         if isinstance(self.tolerate, int):
             return self.tolerate
         return floor(self.tolerate * items + 1e-9)
+
+    def code(self) -> str:
+        """Return a hash of the function's code, and of the values in its call, made once."""
+        if not self._code:
+            self._code = code_of(*self.fn.told()) if isinstance(self.fn, Call) else code_of(self.fn)
+        return self._code
 
     def structure(self) -> tuple[Any, ...]:
         """Return what of a task makes a DAG another one."""

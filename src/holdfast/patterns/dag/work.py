@@ -18,6 +18,7 @@ from holdfast.model.secrets import Secrets
 from holdfast.model.state import split_large
 from holdfast.model.values import encode
 from holdfast.patterns.dag.binding import Binding, Source
+from holdfast.patterns.dag.calls import Call
 from holdfast.patterns.dag.task import Task
 
 Given = Callable[[Source], Any]
@@ -45,7 +46,10 @@ class TaskWork:
         "_batch",
         "_binding",
         "_given",
+        "_raw",
         "_task",
+        "again",
+        "cache",
         "heartbeat_timeout",
         "is_async",
         "name",
@@ -57,9 +61,20 @@ class TaskWork:
     inline = False
 
     def __init__(
-        self, task: Task, binding: Binding, given: Given, after: Sequence[str], batch: int | None = None
+        self,
+        task: Task,
+        binding: Binding,
+        given: Given,
+        after: Sequence[str],
+        batch: int | None = None,
+        *,
+        raw: Callable[[Source], msgspec.Raw] | None = None,
+        again: bool = False,
     ) -> None:
-        """Keep what the call needs. `after` are the names that a branch may return, `batch` how many items it has."""
+        """Keep what the call needs. `after` are the names that a branch may return, `batch` how many items it has.
+
+        A task with a cache needs `raw`, the encoded values of its arguments; `again` tells that it has run before.
+        """
         self._task = task
         self._binding = binding
         self._given = given
@@ -70,6 +85,9 @@ class TaskWork:
         self.timeout = task.timeout
         self.heartbeat_timeout = task.heartbeat_timeout
         self.policy = task.policy
+        self.cache = task.cache
+        self._raw = raw
+        self.again = again
         self.profile = task.profile
         self.is_async = task.is_async
 
@@ -90,6 +108,31 @@ class TaskWork:
         binding = self._binding
         args = [self._argument(source, context, item) for source in binding.args]
         return args, {name: self._argument(source, context, item) for name, source in binding.kwargs}
+
+    def code(self) -> str:
+        """Return a hash of the task's code."""
+        return self._task.code()
+
+    def inputs(self) -> Mapping[str, msgspec.Raw]:
+        """Return the arguments, encoded, by the names of the parameters; those of a call by where they come from."""
+        assert self._raw is not None  # noqa: S101 - a task with a cache was given it
+        binding, shape, fn = self._binding, self._task.shape, self._task.fn
+        names = [] if shape is None or isinstance(fn, Call) else [each.name for each in shape.parameters]
+        labelled = [
+            (names[place] if place < len(names) else source.name or source.kind, source)
+            for place, source in enumerate(binding.args)
+        ]
+        return {
+            name: self._raw(source) for name, source in (*labelled, *binding.kwargs) if source.kind != "step"
+        }
+
+    def arguments(self) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        """Return what the task is called with; with a batch, the list of the items in the place of one."""
+        binding, fn = self._binding, self._task.fn
+        if isinstance(fn, Call):
+            return fn.arguments({each: self._given(each) for each in binding.args if each.kind != "step"})
+        args = [self._given(source) for source in binding.args if source.kind != "step"]
+        return args, {name: self._given(source) for name, source in binding.kwargs if source.kind != "step"}
 
     def _argument(self, source: Source, context: StepContext, item: tuple[Any] | None) -> Any:
         if source.kind == "step":
@@ -139,7 +182,7 @@ class TaskWork:
     def accept(self, value: Any, context: StepContext) -> Outcome:
         """Return the result, encoded; refuses what cannot be stored, holds a secret, or is no choice."""
         if value is SKIPPED:
-            return Outcome(NOTHING, gone=(self.name,))
+            return Outcome(NOTHING, gone=(self.name,), unkept="it was skipped")
         if self._task.choice == "branch":
             self._check_choice(value)
         return outcome_of(encode(value, f"the result of {self._task.where}"), context.secrets, self._task)

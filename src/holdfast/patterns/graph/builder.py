@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 
 import msgspec
 
+from holdfast.core.caching import CacheOption
 from holdfast.core.checkpoints import Checkpointing, CheckpointStore, check_store
 from holdfast.core.embedding import embedded
 from holdfast.core.jobs import JobDefaults, job_of
@@ -118,6 +119,7 @@ class StateGraph(Drawable):
         heartbeat_timeout: float | timedelta | None = None,
         defer: bool = False,
         profile: StageProfile | None = None,
+        cache: CacheOption = None,
         **guards: Unpack[PolicyOptions],
     ) -> StateGraph:
         """Add a node: a plain or async function of `(state)` or `(state, step)`.
@@ -127,6 +129,8 @@ class StateGraph(Drawable):
         `defer` waits until no other node is wanted, and runs once, however often it was reached until then.
         `profile` is what `step.profile` says where the run's profile says nothing. `policy`, or its parts `breaker`,
         `rate_limit`, `bulkhead`, `hedge`, `fallback` and `total_timeout`, guard each attempt, across all processes.
+        With `cache` (a `CachePolicy`, a time to live, or True) a node does not run when its result for the same state
+        is there.
 
         Instead of a function it may be a workflow: a graph, a registered name, or a workflow object. Each step of such
         a node is a run of its own, a child: it gets the keys of the state that it knows, and what it changed of those
@@ -144,6 +148,7 @@ class StateGraph(Drawable):
             *(name, made, len(self.nodes), retry, timeout, heartbeat_timeout),
             defer=defer,
             profile=profile,
+            cache=cache,
             guards=guards,
             workflow=workflow,
         )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from types import FunctionType
 from typing import Any, Final
 
 import msgspec
 
+from holdfast.core.caching import CacheOption, cache_of
 from holdfast.core.context import StepContext
+from holdfast.core.fingerprint import code_of
 from holdfast.core.policy import UNGUARDED, policy_of, stand_in
 from holdfast.core.retries import RetryPolicy
 from holdfast.core.work import Outcome
@@ -23,6 +25,7 @@ from holdfast.model.schema import Schema
 from holdfast.model.secrets import Secrets
 from holdfast.model.state import State, split_large
 from holdfast.model.values import decode, encode_map, pack
+from holdfast.patterns.graph.merging import raws
 
 _RETRY: Final = instance_of(RetryPolicy, expected="a RetryPolicy").or_none()
 _LIMIT: Final = LIMIT.or_none()
@@ -34,6 +37,8 @@ class Node:
     """A named function of a graph: `(state)` or `(state, step)`, plain or async, or a workflow, with its policies."""
 
     __slots__ = (
+        "_code",
+        "cache",
         "defer",
         "fn",
         "heartbeat_timeout",
@@ -63,6 +68,7 @@ class Node:
         profile: StageProfile | None = None,
         guards: Mapping[str, Any] = _NO_GUARDS,
         workflow: Any = None,
+        cache: CacheOption = None,
     ) -> None:
         """Read the function's signature once; refuse what cannot be a node. `workflow` is what `fn` is of one."""
         if workflow is None and not callable(fn):
@@ -81,6 +87,8 @@ class Node:
                 setting(self.where, field, given, kind)
         self.defer = defer if defer is False else setting(self.where, "defer", defer, FLAG)
         self.profile = profile
+        self.cache = None if cache is None else cache_of(self.where, cache)
+        self._code = ""
         self.fn = fn
         self.order = order
         policy = policy_of(self.where, retry, timeout, guards)
@@ -98,7 +106,15 @@ class Node:
             )
         if workflow is not None:
             guarded = self.policy or None
-            self._refuse_for_workflows(heartbeat_timeout=heartbeat_timeout, profile=profile, policy=guarded)
+            self._refuse_for_workflows(
+                heartbeat_timeout=heartbeat_timeout, profile=profile, policy=guarded, cache=self.cache
+            )
+
+    def code(self) -> str:
+        """Return a hash of the function's code, made once."""
+        if not self._code:
+            self._code = code_of(self.fn)
+        return self._code
 
     def _refuse_for_workflows(self, **given: Any) -> None:
         for option, value in given.items():
@@ -148,6 +164,7 @@ class NodeWork:
         "_schema",
         "_state",
         "_watch",
+        "cache",
         "heartbeat_timeout",
         "is_async",
         "name",
@@ -157,6 +174,7 @@ class NodeWork:
         "timeout",
     )
     inline = False
+    again = False
 
     def __init__(
         self,
@@ -177,6 +195,7 @@ class NodeWork:
         self._state: State | None = None
         self.name = node.name
         self.policy = node.policy
+        self.cache = node.cache
         self.profile = node.profile
         self.retry = node.retry
         self.timeout = node.timeout
@@ -187,6 +206,18 @@ class NodeWork:
         """Call the node with its state."""
         node, state = self._node, self._view(context)
         return node.fn(state, context) if node.takes_step else node.fn(state)
+
+    def code(self) -> str:
+        """Return a hash of the node's code."""
+        return self._node.code()
+
+    def inputs(self) -> Mapping[str, msgspec.Raw]:
+        """Return the keys of the state that it sees; a large one by its own hash."""
+        return raws(self._base)
+
+    def arguments(self) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        """Return the state that it sees, without secrets."""
+        return (State.view(self._base, blobs=self._blobs),), {}
 
     def instead(self, error: BaseException, context: StepContext) -> Callable[[], Any]:
         """Return what gives the stand-in for what the node would have returned, of the same state."""

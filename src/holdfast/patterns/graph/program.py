@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from holdfast.core.caching import CachePolicy
 from holdfast.core.context import StepContext
 from holdfast.core.ledger import Ledger, OpenStep
 from holdfast.core.policy import Policy
@@ -424,6 +425,7 @@ class StartWork:
     retry: RetryPolicy | None = None
     timeout: float | None = None
     heartbeat_timeout: float | None = None
+    cache: CachePolicy | None = None
     profile: StageProfile | None = None
     policy: Policy | None = None
     is_async = False

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from holdfast.core.caching import CachePolicy
 from holdfast.core.context import StepContext
 from holdfast.core.events import resolved
 from holdfast.core.policy import Policy
@@ -28,6 +29,7 @@ class ActionWork:
     """One attempt of an action. It may change the context that it gets in place, or return the changed keys."""
 
     heartbeat_timeout: float | None = None
+    cache: CachePolicy | None = None
     policy: Policy | None = None
     profile: StageProfile | None = None
     inline = False

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from holdfast.core.caching import CachePolicy
 from holdfast.core.context import StepContext
 from holdfast.core.nesting import runnable
 from holdfast.core.policy import Policy, stand_in
@@ -61,6 +62,7 @@ class SagaWork:
     __slots__ = ("_action", "_known", "is_async", "name", "policy", "retry", "timeout")
     inline = False
     heartbeat_timeout: float | None = None
+    cache: CachePolicy | None = None
     profile: StageProfile | None = None
 
     def __init__(self, name: str, action: Action, retry: RetryPolicy | None, known: Known) -> None:
