@@ -59,6 +59,7 @@ from holdfast.processing import process_chain, process_conditional, process_para
 from holdfast.registry import Registry as _Registry
 from holdfast.registry import get_workflow, list_workflows, register, workflow_factory
 from holdfast.resilience import Bulkhead as Bulkhead
+from holdfast.resilience import CachePolicy as CachePolicy
 from holdfast.resilience import Hedge as Hedge
 from holdfast.resilience import Policy as Policy
 from holdfast.resilience import RateLimit as RateLimit

@@ -254,6 +254,8 @@ class Engine:
     discard = _run(asynchronous.Engine.discard)
     breakers = _value(asynchronous.Engine.breakers)
     force_breaker = _value(asynchronous.Engine.force_breaker)
+    cached = _value(asynchronous.Engine.cached)
+    clear_cache = _value(asynchronous.Engine.clear_cache)
 
 
 class Embedded:

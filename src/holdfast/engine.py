@@ -46,6 +46,7 @@ from holdfast.model.sameness import is_same
 from holdfast.model.secrets import Secrets
 from holdfast.model.values import encode
 from holdfast.reading import ALL
+from holdfast.remembering import Remembering
 from holdfast.run import Run
 from holdfast.runtime.assembly import Assembly
 from holdfast.runtime.clock import Clock, SharedClock, SystemClock, new_id
@@ -57,7 +58,6 @@ from holdfast.settings import store_url
 from holdfast.store.open import open_store
 from holdfast.store.port import Store
 from holdfast.store.rows import Delivered, Delivery
-from holdfast.switching import Switching
 
 logger: Final = logging.getLogger("holdfast")
 
@@ -94,7 +94,7 @@ _START: Final = {
 }
 
 
-class Engine(Switching, Sending):
+class Engine(Remembering, Sending):
     """Durable runs on one store. Use it with `async with`, or `open` and `close`.
 
     With workers it drives runs of the registered workflows that are in one of its `queues`, at most `concurrency` at

@@ -102,6 +102,8 @@ def _label(data: dict[str, Any]) -> str:
 
 
 def _spent(data: dict[str, Any]) -> list[Part]:
+    if data.get("cached"):
+        return [("  from the cache", "bright_black")]
     tries = f", attempt {data['attempt']}" if data.get("attempt", 1) > 1 else ""
     return [(f"  {duration(data['duration'])}{tries}", "bright_black")]
 

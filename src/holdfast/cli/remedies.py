@@ -1,4 +1,4 @@
-"""The arguments of the commands that are for when something is wrong: dead letters, circuit breakers."""
+"""The arguments of the commands for when something is wrong: dead letters, circuit breakers, results in the cache."""
 
 from __future__ import annotations
 
@@ -56,3 +56,13 @@ def breakers(add: Add) -> None:
         help="list; let nothing through (open) or all (disable) until told otherwise; go on by itself (close)",
     )
     add("name", nargs="*", metavar="NAME", help="the breakers' names")
+
+
+def cache(add: Add) -> None:
+    """Results in the cache."""
+    add("action", nargs="?", choices=("list", "clear"), default="list", help="list, or clear: forget results")
+    add("--workflow", metavar="NAME", help="only those of this workflow")
+    add("--step", metavar="NAME", help="only those of a node or task of this name")
+    add("--scope", choices=("run", "workflow", "global"), help="only those of this scope")
+    add("--all", action="store_true", help="clear: everything")
+    add("--limit", type=int, default=100, metavar="N", help="list at most so many (100)")

@@ -343,6 +343,13 @@ COMMANDS: Final[dict[str, Sequence[Command]]] = {
             ["breakers", "breakers open payments", "breakers close payments"],
         ),
         Command(
+            "cache [ACTION]",
+            "cache:cache",
+            "results that steps take instead of running: list, clear",
+            remedies.cache,
+            ["cache --workflow etl", "cache clear --workflow etl --step fetch"],
+        ),
+        Command(
             "delete RUN",
             "acting:delete",
             "delete an ended run",

@@ -167,6 +167,8 @@ def _group(group: GroupView, moment: Moment) -> Row:
     for count, word in ((waiting, "retrying"), (failed, "failed"), (cancelled, "cancelled")):
         if count:
             detail.append((f"  {count:,} {word}", MARKS[word][1]))
+    if group.cached:
+        detail.append((f"  {group.cached:,} from the cache", "bright_black"))
     if group.retries > waiting:
         detail.append((f"  {plural(group.retries, 'retry', 'retries')}", "bright_black"))
     time = duration(between(group.begun, group.ended, moment.now))
@@ -194,6 +196,8 @@ def _stage(stage: StageView, moment: Moment, *, numbered: bool = False) -> Row:
         detail = [(f"attempt {stage.attempt} in {left}", "yellow")]
     elif stage.attempt > 1:
         detail = [(f"attempt {stage.attempt}", "yellow" if stage.is_open else "bright_black")]
+    elif stage.cached:
+        detail = [("from the cache", "bright_black")]
     if stage.is_open and stage.percent is not None:
         detail += [*_gap(detail), *_bar(stage.percent / 100), f" {stage.percent:.0f}%"]
         detail += [f"  {cut(stage.message, 60)}"] if stage.message else []

@@ -31,6 +31,7 @@ class StageView:
     message: str = ""
     error: str = ""
     reason: str = ""
+    cached: bool = False
 
     @property
     def is_open(self) -> bool:
@@ -68,6 +69,7 @@ class GroupView:
     decisions: list[DecisionView] = field(default_factory=list)
     ended: datetime | None = None
     retries: int = 0
+    cached: int = 0
 
     @property
     def open(self) -> int:
@@ -261,6 +263,9 @@ class RunView:
         self, group: GroupView, stage: StageView, status: StepStatus, data: dict[str, Any], at: datetime
     ) -> None:
         stage.duration = data["duration"]
+        if data.get("cached"):
+            stage.cached = True
+            group.cached += 1
         if status is StepStatus.FAILED:
             stage.error = _message(data.get("error"))
             group.telling[stage.iteration] = stage

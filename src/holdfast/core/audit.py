@@ -41,6 +41,9 @@ class _Stage(msgspec.Struct):
     input: msgspec.Raw
     tries: list[_Try]
     output: msgspec.Raw = facts.NOTHING
+    cached: str = ""
+    missed: str = ""
+    unkept: str = ""
 
 
 class _Audit:
@@ -85,7 +88,9 @@ class _Audit:
             stage.tries.append(first)
             stage.output = facts.NOTHING
             return
-        self.current[fact.step] = _Stage(fact.step, fact.name, fact.iteration, position, fact.data, [first])
+        self.current[fact.step] = _Stage(
+            fact.step, fact.name, fact.iteration, position, fact.data, [first], missed=fact.missed
+        )
         self.stages.append(self.current[fact.step])
 
 
@@ -120,7 +125,7 @@ def _end(stage: _Stage, fact: Any, worker: WorkerId) -> None:
     if not isinstance(fact, facts.StepRetried) or last.error is not None:
         last.worker = worker  # who says that a worker was lost is another one
     if isinstance(fact, facts.StepCompleted):
-        stage.output = fact.data
+        stage.output, stage.cached, stage.unkept = fact.data, fact.cached, fact.unkept
 
 
 _ENDS: Final[dict[type[facts.Fact], StepStatus]] = {
@@ -180,6 +185,9 @@ def _shown(stage: _Stage, decode: Decode) -> Stage:
         worker=last.worker,
         attempts=attempts,
         position=stage.position,
+        cached=stage.cached,
+        missed=stage.missed,
+        unkept=stage.unkept,
     )
 
 

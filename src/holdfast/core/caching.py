@@ -35,10 +35,12 @@ def _is_key(given: object) -> bool:
     return named and bool(given) and all(isinstance(each, str) and each for each in given)  # type: ignore[attr-defined]
 
 
+SCOPE: Final = Kind(lambda given: given in ("run", "workflow", "global"), '"run", "workflow" or "global"')
+
 _KINDS: Final = {
     "ttl": LIMIT.or_none(),
     "key": Kind(_is_key, "a function of what the step gets, or names of its inputs"),
-    "scope": Kind(lambda given: given in ("run", "workflow", "global"), '"run", "workflow" or "global"'),
+    "scope": SCOPE,
     "version": WORDS,
     "despite_secrets": FLAG,
 }

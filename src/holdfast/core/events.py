@@ -138,6 +138,16 @@ def _ended(fact: Any) -> dict[str, Any]:
     return _tried(fact) | {"duration": duration_of(fact.started, fact.at)}
 
 
+def _scheduled(fact: facts.StepScheduled) -> dict[str, Any]:
+    told = _named(fact) | {"attempt": 1}
+    return told | {"missed": fact.missed} if fact.missed else told
+
+
+def _completed(fact: facts.StepCompleted) -> dict[str, Any]:
+    told = {"cached": fact.cached, "unkept": fact.unkept}
+    return _ended(fact) | {name: text for name, text in told.items() if text}
+
+
 def _error(error: facts.ErrorInfo | None) -> dict[str, Any] | None:
     return None if error is None else error_data(error)
 
@@ -195,12 +205,12 @@ def _failed(fact: facts.RunFailed) -> dict[str, Any]:
 
 
 _STAGE: Final[dict[type[facts.Fact], _Rule]] = {
-    facts.StepScheduled: _Rule("stage.scheduled", lambda f: _named(f) | {"attempt": 1}),
+    facts.StepScheduled: _Rule("stage.scheduled", _scheduled),
     facts.StepProgressed: _Rule(
         "stage.progress", lambda f: _tried(f) | {"percent": f.percent, "message": f.message}
     ),
     facts.StepRetried: _Rule("stage.retried", _retried),
-    facts.StepCompleted: _Rule("stage.completed", _ended, "output"),
+    facts.StepCompleted: _Rule("stage.completed", _completed, "output"),
     facts.StepFailed: _Rule("stage.failed", lambda f: _ended(f) | {"error": _error(f.error)}),
     facts.StepCancelled: _Rule("stage.cancelled", _ended),
 }

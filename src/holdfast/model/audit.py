@@ -35,6 +35,9 @@ class Stage:
 
     `error` is the last one known, also while the stage is tried again. `input` is what a fan-out item or a call
     was given, and a task's arguments by name; a node's is the run's state at `position`, where the stage was scheduled.
+
+    Of a stage with a cache: `cached` is the run whose result it took instead of running, `missed` says why there was
+    none, `unkept` why its own result was not kept for others.
     """
 
     name: str
@@ -50,6 +53,9 @@ class Stage:
     worker: str = ""
     attempts: tuple[Attempt, ...] = ()
     position: int = 0
+    cached: str = ""
+    missed: str = ""
+    unkept: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the stage as values that JSON knows."""

@@ -15,7 +15,7 @@ from holdfast.core.policy import Policy
 from holdfast.core.program import Workflow
 from holdfast.core.retention import Retention, Rule, rules_of
 from holdfast.errors import BulkheadFull, StoreError
-from holdfast.model.ids import Instant, microseconds
+from holdfast.model.ids import SECOND, Instant, microseconds
 from holdfast.model.run import RunRow, RunStatus
 from holdfast.runtime.guards.gates import Gates
 from holdfast.runtime.patrol import is_outdated
@@ -32,6 +32,12 @@ BATCH: Final = 50
 
 TOMBSTONES: Final = 1000
 """Ids of deleted runs that are set free in one round at most."""
+
+RESULTS: Final = 200
+"""Results of the cache that are forgotten in one transaction."""
+
+STALE: Final = 24 * 3600 * SECOND
+"""For so long a result that expired tells why it was not taken."""
 
 REST: Final = 0.02
 """Seconds between two deletions, so that commits need not wait for many."""
@@ -114,7 +120,7 @@ class Retaining:
             for rule in rules_of(lot.setting, now):
                 async for _ in self._gone(lot, rule):
                     return True
-        return await self._forget(now, 1) > 0
+        return await self._forget(now, 1) > 0 or await self._store.forget_cached(now - STALE, 1) > 0
 
     async def _lots(self) -> list[_Lot]:
         known = self._known()
@@ -145,6 +151,10 @@ class Retaining:
             for rule in rules_of(lot.setting, now):
                 count += await self._delete_all(lot, rule)
         await self._forget(now, TOMBSTONES)
+        forgotten = RESULTS
+        while forgotten == RESULTS:
+            forgotten = await self._store.forget_cached(now - STALE, RESULTS)
+            await asyncio.sleep(REST)
         return count
 
     async def _delete_all(self, lot: _Lot, rule: Rule) -> int:

@@ -217,14 +217,25 @@ def show_stages(out: Output, found: list[Stage], *, inputs: bool = False) -> Non
         "began",
         "worker",
         *(["input"] if inputs else []),
+        *(["cache"] if any(map(_cache_of, found)) else []),
         "output",
     ]
     names = Counter(stage.name for stage in found)
-    rows = (_stage_row(stage, inputs=inputs, numbered=names[stage.name] > 1) for stage in found)
+    rows = (
+        _stage_row(stage, inputs=inputs, numbered=names[stage.name] > 1, told="cache" in headings)
+        for stage in found
+    )
     out.table(headings, rows, right=("attempt", "took"))
 
 
-def _stage_row(stage: Stage, *, inputs: bool, numbered: bool) -> list[Cell]:
+def _cache_of(stage: Stage) -> str:
+    """Return what the cache said of a stage: whose result it is, or why it ran, and why its result is not kept."""
+    if stage.cached:
+        return f"of run {stage.cached}"
+    return "; ".join(filter(None, (stage.missed, stage.unkept and f"not kept: {stage.unkept}")))
+
+
+def _stage_row(stage: Stage, *, inputs: bool, numbered: bool, told: bool) -> list[Cell]:
     mark, color = MARKS[stage.status.value]
     row: list[Cell] = [
         stage_label(stage.name, stage.iteration, numbered=numbered),
@@ -236,6 +247,8 @@ def _stage_row(stage: Stage, *, inputs: bool, numbered: bool) -> list[Cell]:
     ]
     if inputs:
         row.append(one_line(stage.input, 60))
+    if told:
+        row.append((_cache_of(stage), "bright_black"))
     failed = stage.error is not None and f"{stage.error.type}: {stage.error.message}".partition("\n")[0]
     row.append((failed, color) if failed else one_line(stage.output, 400))
     return row
