@@ -49,7 +49,7 @@ def _told(value: Any, inside: tuple[int, ...]) -> Any:
         case FunctionType():
             return _function(value, within)
         case MethodType():
-            return ["method", _told(value.__func__, within), _told_object(value.__self__, within)]
+            return ["method", _told(value.__func__, within), _object(value.__self__, within)]
         case partial():
             return ["partial", *(_told(part, within) for part in (value.func, value.args, value.keywords))]
         case type() | ModuleType():
@@ -63,29 +63,38 @@ def _data(value: Any, within: tuple[int, ...]) -> Any:
         return ["value", canonical(encode(value)).decode()]
     except HoldfastError:
         pass
-    match value:
-        case list() | tuple():
-            return ["list", *(_told(each, within) for each in value)]
-        case set() | frozenset():
-            return ["set", *sorted(msgspec.json.encode(_told(each, within)).decode() for each in value)]
-        case dict():
-            return ["dict", *([_told(key, within), _told(each, within)] for key, each in value.items())]
-        case _:
-            return _told_object(value, within)
+    kind = type(value)
+    if kind in (list, tuple):
+        return ["list", *(_told(each, within) for each in value)]
+    if kind in (set, frozenset):
+        return ["set", *sorted(msgspec.json.encode(_told(each, within)).decode() for each in value)]
+    if kind is dict:
+        return ["dict", *([_told(key, within), _told(each, within)] for key, each in value.items())]
+    return _object(value, within)
 
 
-def _told_object(value: Any, within: tuple[int, ...]) -> Any:
+def _object(value: Any, within: tuple[int, ...]) -> Any:
+    """Return the type of an object, its fields if that is a data class, and its code if it can be called.
+
+    What a function merely closes over may hold anything, and change with each call: only of an object that is itself
+    the step's function, or whose method is, do all fields count.
+    """
     cls = type(value)
-    call = getattr(cls, "__call__", None)  # noqa: B004 - its code is wanted
     fields = _fields(value)
-    if fields is None and callable(value):
+    if fields is None and len(within) <= _OUTERMOST:
         fields = getattr(value, "__dict__", {})
     told: list[Any] = ["object", _name(cls)]
-    if isinstance(call, FunctionType):
+    if isinstance(call := getattr(cls, "__call__", None), FunctionType):  # noqa: B004 - its code is wanted
         told.append(_told(call, within))
+    if hasattr(value, "__wrapped__"):
+        told.append(_told(value.__wrapped__, within))
     elif callable(value):
         told.append(_name(value))
     return [*told, *([name, _told(each, within)] for name, each in sorted((fields or {}).items()))]
+
+
+_OUTERMOST: Final = 1
+"""So many objects lead to the step's function itself."""
 
 
 def _fields(value: Any) -> dict[str, Any] | None:

@@ -81,7 +81,7 @@ def first_difference(program: Program[P], recorded: Sequence[facts.Fact]) -> str
         if _is_decided(fact):
             pending = pending or [record(command, fact.at) for command in wanted(program, progress, fact.at)]
             expected = pending.pop(0) if pending else None
-            if expected != _without_hash(fact):
+            if expected != _decided(fact):
                 if not _without_code(progress, fact):
                     return f"position {position}: the journal has {shown(fact)}, today's code wants {_shown(expected)}"
                 pending = []
@@ -115,8 +115,10 @@ def _without_code(progress: Progress, fact: facts.Fact) -> bool:
     return ledger.ended is None and fact in [record(command, fact.at) for command in ledger.stopping()]
 
 
-def _without_hash(fact: facts.Fact) -> facts.Fact:
-    """Return a fact as its program decided it, whatever definition it was of."""
+def _decided(fact: facts.Fact) -> facts.Fact:
+    """Return a fact as its program decided it, whatever definition it was of, and whatever the cache said."""
+    if isinstance(fact, facts.StepScheduled) and fact.missed:
+        return msgspec.structs.replace(fact, hash="", missed="")
     return msgspec.structs.replace(fact, hash="") if getattr(fact, "hash", "") else fact
 
 
