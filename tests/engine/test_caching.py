@@ -268,7 +268,7 @@ async def test_scopes_say_who_may_take_a_result(engine: Engine) -> None:
     def build(name: str) -> DAGWorkflow:
         made = DAGWorkflow(name=name)
         for scope in ("run", "workflow", "global"):
-            made.add_task(f"{scope}s", lambda: log("any", 1), cache=CachePolicy(scope=scope))  # type: ignore[arg-type]
+            made.add_task(f"{scope}s", lambda: log("any", 1), cache=CachePolicy(scope=scope))
         return made
 
     one, two = build("one"), build("two")
@@ -333,13 +333,17 @@ async def test_items_of_a_fan_out_are_looked_up_by_what_they_are_sent(engine: En
     assert log.calls == {1: 1, 2: 1, 3: 1}
 
 
+async def asked(engine: Engine) -> bool:
+    return bool(await engine.interrupts())
+
+
 async def test_what_a_person_answered_is_not_kept(engine: Engine) -> None:
     graph = StateGraph("asks")
     graph.add_node("ask", lambda _: {"answer": interrupt("approve")}, cache=True)
     graph.add_edge(START, "ask").add_edge("ask", END)
     for answer in (True, False):
         run = await engine.start(graph)
-        await until(engine.interrupts)
+        await until(lambda: asked(engine))
         await engine.signal(run.id, "approve", answer)
         assert await run.result() == {"answer": answer}
         assert (await stages(engine, run.id))["ask"].unkept == "it was answered: 'approve'"

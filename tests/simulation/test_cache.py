@@ -35,8 +35,6 @@ def right(task: str, given: Any) -> Any:
             return given * 10
         case _:
             return sum(given)
-        task
-    ]()
 
 
 def build(random: Random, ran: set[tuple[str, str]]) -> DAGWorkflow:

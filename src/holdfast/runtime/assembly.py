@@ -82,10 +82,8 @@ class Assembly:
         )
         self._committer = Committer(store, self.feed, clock, worker_id)
         children = Children(clock, store, self._committer, workflows)
-        caching = Caching(store)
-        self._driver = Driver(
-            self._committer, self._executor, children, caching, clock, services, cancel_grace
-        )
+        parts = (self._committer, self._executor, children, Caching(store), clock)
+        self._driver = Driver(*parts, services, cancel_grace)
         self._workflows = workflows
         self.worker: Worker | None = None
         if drives:

@@ -203,6 +203,9 @@ def test_a_stage_is_json() -> None:
         "worker": "w1",
         "attempts": [attempt],
         "position": 3,
+        "cached": "",
+        "missed": "",
+        "unkept": "",
     }
 
 
