@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict
 
 import pytest
 
@@ -24,7 +24,7 @@ from holdfast import (
     StepContext,
     interrupt,
 )
-from holdfast.dags import Skip, dag, task
+from holdfast.dags import Skip, branch, dag, task
 from holdfast.model.audit import Stage
 from tests.graphs import PATIENCE, until
 
@@ -347,6 +347,48 @@ async def test_what_a_person_answered_is_not_kept(engine: Engine) -> None:
         await engine.signal(run.id, "approve", answer)
         assert await run.result() == {"answer": answer}
         assert (await stages(engine, run.id))["ask"].unkept == "it was answered: 'approve'"
+
+
+async def test_a_branch_does_not_choose_what_is_not_there_any_more(engine: Engine) -> None:
+    def build(*names: str) -> DAGWorkflow:
+        made = DAGWorkflow(name="-".join(names))
+        made.add_task("pick", branch(lambda way: way), cache=CachePolicy(scope="global"))
+        for name in names:
+            made.add_task(name, lambda: 1, depends_on=["pick"])
+        return made
+
+    assert await engine.execute(build("a", "b"), {"way": "a"}) == {"pick": "a", "a": 1}
+    assert (await ran(engine, build("a", "b"), {"way": "a"}))["pick"].cached
+    with pytest.raises(RunFailed, match="chose 'a', which is no task after it"):
+        await engine.execute(build("b", "c"), {"way": "a"})
+
+
+class Number(TypedDict):
+    """What a result is."""
+
+    n: int
+
+
+class Text(TypedDict):
+    """What it is to be one day."""
+
+    n: str
+
+
+async def test_a_result_that_passed_another_schema_is_not_taken(engine: Engine) -> None:
+    log = Log()
+
+    def build(schema: Any) -> StateGraph:
+        graph = StateGraph("typed", schema=schema)
+        graph.add_node("a", lambda _: {"n": log("a", 1)}, cache=True)
+        graph.add_edge(START, "a").add_edge("a", END)
+        return graph
+
+    await engine.execute(build(Number))
+    assert (await ran(engine, build(Number)))["a"].cached
+    with pytest.raises(RunFailed, match="expected str"):
+        await engine.execute(build(Text))
+    assert log.calls == {"a": 2}
 
 
 # --- secrets

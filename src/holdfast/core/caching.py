@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any, Final, Literal, Protocol
 
 import msgspec
@@ -147,10 +148,15 @@ def question(
         chosen = _chosen(work.inputs(), policy.key)
         parts |= {_INPUT + name: _hashed(raw) for name, raw in chosen.items()}
     place = {"run": run, "workflow": workflow, "global": ""}[policy.scope]
-    family = digest(msgspec.json.encode((policy.scope, place, work.name)))
+    family = _family(policy.scope, place, work.name)
     key = digest(msgspec.json.encode((family, sorted(parts.items()))))
     lasts = 0 if policy.ttl is None else microseconds(policy.ttl)
     return Question(step, work.name, policy.scope, workflow, run, key, family, parts, lasts)
+
+
+@lru_cache(1024)  # the items of a map are all of one
+def _family(scope: Scope, place: str, name: str) -> str:
+    return digest(msgspec.json.encode((scope, place, name)))
 
 
 def _chosen(inputs: Mapping[str, msgspec.Raw], names: Any) -> Mapping[str, msgspec.Raw]:
@@ -180,7 +186,10 @@ def why_missed(asked: Question, found: CacheEntry | None, last: CacheEntry | Non
         return f"expired at {moment(found.expires):%Y-%m-%d %H:%M:%S} UTC"
     if last is None:
         return "no entry"
-    before = _PARTS.decode(last.parts)
+    try:
+        before = _PARTS.decode(last.parts)
+    except msgspec.DecodeError:
+        return "the last entry cannot be read"
     other = sorted(name for name in {*before, *asked.parts} if before.get(name) != asked.parts.get(name))
     inputs = [repr(name.removeprefix(_INPUT)) for name in other if name.startswith(_INPUT)]
     told = [_TOLD[name] for name in other if name in _TOLD]

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.core.context import StepContext
+from holdfast.core.fingerprint import digest
 from holdfast.core.nesting import runnable
 from holdfast.core.policy import stand_in
 from holdfast.core.work import Outcome
@@ -110,8 +111,9 @@ class TaskWork:
         return args, {name: self._argument(source, context, item) for name, source in binding.kwargs}
 
     def code(self) -> str:
-        """Return a hash of the task's code."""
-        return self._task.code()
+        """Return a hash of the task's code; of a branch also of the tasks that it may choose."""
+        code = self._task.code()
+        return digest(" ".join((code, *self._after)).encode()) if self._after else code
 
     def inputs(self) -> Mapping[str, msgspec.Raw]:
         """Return the arguments, encoded, by the names of the parameters; those of a call by where they come from."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from types import FunctionType
@@ -13,7 +14,7 @@ import msgspec
 
 from holdfast.core.caching import CacheOption, cache_of
 from holdfast.core.context import StepContext
-from holdfast.core.fingerprint import code_of
+from holdfast.core.fingerprint import code_of, digest
 from holdfast.core.policy import UNGUARDED, policy_of, stand_in
 from holdfast.core.retries import RetryPolicy
 from holdfast.core.work import Outcome
@@ -208,8 +209,9 @@ class NodeWork:
         return node.fn(state, context) if node.takes_step else node.fn(state)
 
     def code(self) -> str:
-        """Return a hash of the node's code."""
-        return self._node.code()
+        """Return a hash of the node's code, and of the schema that its result has passed."""
+        code = self._node.code()
+        return code if self._schema is None else digest(f"{code} {_told(self._schema)}".encode())
 
     def inputs(self) -> Mapping[str, msgspec.Raw]:
         """Return the keys of the state that it sees; a large one by its own hash."""
@@ -251,6 +253,16 @@ class NodeWork:
         if learned is not None and secrets and isinstance(secrets, Secrets):
             secrets.refuse(changes, where)  # also what it knew before it set other ones
         return outcome_of(changes, gone, learned or secrets, learned, where)
+
+
+def _told(schema: Schema) -> str:
+    """Return a text that changes with a schema's keys and their types, and not from process to process."""
+    fields = sorted(f"{name}: {hint!r}" for name, hint in schema.fields.items())
+    return _ADDRESS.sub("", f"{schema.is_open} {'; '.join(fields)}")
+
+
+_ADDRESS: Final = re.compile(r" at 0x\w+")
+"""Where an object of a process stands, as its repr says."""
 
 
 def in_development() -> bool:
