@@ -184,6 +184,36 @@ async def test_the_order_of_keys_is_no_other_input(engine: Engine) -> None:
     assert log.calls == {"a": 1}
 
 
+async def test_inputs_of_one_name_are_told_apart(engine: Engine) -> None:
+    log = Log()
+
+    def both(a: int, /, *rest: int) -> Any:
+        return log("both", [a, *rest])
+
+    workflow = DAGWorkflow(name="names")
+    workflow.add_task("x", lambda n: n)
+    workflow.add_task("a", lambda m: m)
+    workflow.add_task("both", both, depends_on=["x", "a"], cache=True)
+    assert (await engine.execute(workflow, {"n": 1, "m": 5}))["both"] == [1, 5]
+    assert (await engine.execute(workflow, {"n": 2, "m": 5}))["both"] == [2, 5]
+    assert (await engine.execute(workflow, {"n": 2, "m": 6}))["both"] == [2, 6]
+    assert (await engine.execute(workflow, {"n": 2, "m": 6}))["both"] == [2, 6]
+    assert log.calls == {"both": 3}
+
+
+async def test_a_node_of_a_graph_in_a_graph_has_a_cache_of_its_own(engine: Engine) -> None:
+    log = Log()
+    inner, outer = StateGraph("inner"), StateGraph("outer")
+    inner.add_node("a", lambda state: {"b": log("a", state["n"] + 1)}, cache=CachePolicy(key="n"))
+    inner.add_edge(START, "a").add_edge("a", END)
+    outer.add_node("deep", inner)
+    outer.add_edge(START, "deep").add_edge("deep", END)
+    for _ in range(2):
+        assert await engine.execute(outer, {"n": 1}) == {"n": 1, "b": 2}
+    assert log.calls == {"a": 1}
+    assert [each.workflow for each in await engine.cached()] == ["outer/deep"]
+
+
 async def test_a_failure_is_no_result_and_tries_do_not_matter(engine: Engine) -> None:
     log = Log()
 

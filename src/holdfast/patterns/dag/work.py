@@ -124,9 +124,11 @@ class TaskWork:
             (names[place] if place < len(names) else source.name or source.kind, source)
             for place, source in enumerate(binding.args)
         ]
-        return {
-            name: self._raw(source) for name, source in (*labelled, *binding.kwargs) if source.kind != "step"
-        }
+        found: dict[str, msgspec.Raw] = {}
+        for place, (name, source) in enumerate((*labelled, *binding.kwargs)):
+            if source.kind != "step":  # a param and a result may have one name
+                found[name if name not in found else f"{name} ({place})"] = self._raw(source)
+        return found
 
     def arguments(self) -> tuple[Sequence[Any], Mapping[str, Any]]:
         """Return what the task is called with; with a batch, the list of the items in the place of one."""
