@@ -114,12 +114,9 @@ class Held:
         """Whose program it is, if the run was taken up here: a name may be given anew meanwhile."""
         self.missing: tuple[str, ...] = ()
         self.params = params
-        self.sending: list[AnyEffect] = []
-        """Beginnings of child runs, which go with the next commit."""
-        self.asking: list[Asked] = []
-        """Planned steps for which the cache is asked before the next commit."""
-        self.kept: dict[StepId, Keeping] = {}
-        """Steps whose results go into the cache, under what."""
+        self.sending: list[AnyEffect] = []  # beginnings of child runs, and results to keep
+        self.asking: list[Asked] = []  # planned steps that the cache is asked for first
+        self.kept: dict[StepId, Keeping] = {}  # under what results of steps go into the cache
         self.live: dict[StepId, Attempt] = {}
         self.ready: dict[StepId, Work] = {}
         self.backoff: list[tuple[Instant, StepId]] = []
