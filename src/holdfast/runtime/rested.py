@@ -11,8 +11,11 @@ from holdfast.model.run import RunRow
 from holdfast.runtime.held import Held
 from holdfast.runtime.loading import Loaded
 
-MOST_BYTES: Final = 16 * 1024 * 1024
-"""Of facts, folds and large values of all runs that are kept; beyond, who has rested longest is forgotten."""
+MOST_RUNS: Final = 500
+"""That are kept, at some 15 KB each; beyond, who has rested longest is forgotten. A waiting run shall cost a row."""
+
+MOST_BYTES: Final = 8 * 1024 * 1024
+"""Of facts, folds and large values of all runs that are kept."""
 
 
 class _Kept(NamedTuple):
@@ -40,7 +43,7 @@ class Rested:
         size = run.size_since_fold + run.fold_size + sum(map(len, run.blobs.values()))
         self._kept[run.id] = _Kept(run, run.workflow, size)
         self._bytes += size
-        while self._bytes > MOST_BYTES:
+        while self._bytes > MOST_BYTES or len(self._kept) > MOST_RUNS:
             self._pop(next(iter(self._kept)))
 
     def take(self, row: RunRow, workflow: Workflow) -> Loaded | None:

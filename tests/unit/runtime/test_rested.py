@@ -74,12 +74,20 @@ def test_so_is_one_with_secrets(workflow: Workflow) -> None:
     assert known.take(row(run), workflow) is None
 
 
-def test_who_has_rested_longest_is_forgotten(workflow: Workflow, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rested, "MOST_BYTES", 250)
+@pytest.mark.parametrize("most", [("MOST_BYTES", 250), ("MOST_RUNS", 2)])
+def test_who_has_rested_longest_is_forgotten(
+    workflow: Workflow, monkeypatch: pytest.MonkeyPatch, most: tuple[str, int]
+) -> None:
+    monkeypatch.setattr(rested, *most)
     known = Rested()
     runs = [laid_down(workflow, name) for name in ("a", "b", "a", "c")]
     for run in runs:
         known.keep(run)
     assert [known.take(row(run), workflow) is not None for run in runs[1:]] == [False, True, True]
+
+
+def test_one_that_is_too_large_is_not_kept(workflow: Workflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rested, "MOST_BYTES", 250)
+    known = Rested()
     known.keep(laid_down(workflow, size=251))
     assert known.take(row(laid_down(workflow)), workflow) is None
