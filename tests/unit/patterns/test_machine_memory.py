@@ -442,6 +442,18 @@ def test_malformed_json_is_refused_with_its_line() -> None:
         StateMachine.from_json('{"states": {"A": {}, "A": {}}}')
 
 
+@pytest.mark.parametrize("depth", [5_000, 100_000])
+def test_a_table_that_is_nested_too_deep_is_refused(depth: int) -> None:
+    text = '{"states":{"a":' * depth + "{}" + "}}" * depth
+    with pytest.raises(DefinitionError, match="nested too deep"):
+        StateMachine.from_json(text)
+    table: dict[str, Any] = {}
+    for level in range(depth):
+        table = {"states": {f"s{level}": table}}
+    with pytest.raises(DefinitionError, match="nested too deep"):
+        StateMachine.from_dict(table)
+
+
 def test_what_cannot_be_a_transition_is_refused() -> None:
     async def later() -> bool:
         return True

@@ -54,6 +54,10 @@ _SIZES: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 Named = Mapping[str, Callable[..., Any]]
 
 
+MOST_DEPTH: Final = 100
+"""How deep states may be nested: no machine needs more, and reading must not exhaust the stack."""
+
+
 def parsed(text: str | bytes) -> dict[str, Any]:
     """Return the table that a JSON text holds; raises DefinitionError with the line where it is none."""
     try:
@@ -64,6 +68,8 @@ def parsed(text: str | bytes) -> dict[str, Any]:
         ) from error
     except UnicodeDecodeError as error:
         raise DefinitionError(f"the JSON is not UTF-8: {error}") from error
+    except RecursionError:
+        raise _too_deep() from None
     if not isinstance(table, dict):
         raise DefinitionError(
             f"the JSON is no object but {type(table).__name__}", fix='Give {"states": {...}}.'
@@ -111,8 +117,10 @@ class Reading:
             definition, ANY_STATE, ROOT, {k: v for k, v in table.items() if k != "onDone"}, "the table"
         )
 
-    def _collect(self, table: Mapping[str, Any], path: str, where: str) -> None:
+    def _collect(self, table: Mapping[str, Any], path: str, where: str, depth: int = 0) -> None:
         """Learn the names of all states, so that targets can be found."""
+        if depth > MOST_DEPTH:
+            raise _too_deep()
         for key, state in self._states(table, where):
             if key == ANY_STATE and not path:
                 continue
@@ -122,7 +130,7 @@ class Reading:
             self._paths[name] = name
             if isinstance(given := state.get("id"), str):
                 self._ids[given] = name
-            self._collect(state, name, f"{where}states.{key}.")
+            self._collect(state, name, f"{where}states.{key}.", depth + 1)
 
     def _states(self, table: Mapping[str, Any], where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for key, state in _mapping(table.get("states", {}), f"{where}states").items():
@@ -307,6 +315,13 @@ _BUILT_IN: Final[dict[str, Callable[[Mapping[str, Any], str], Action]]] = {
     "log": lambda given, _: Log(str(given.get("message", given.get("expr", "")))),
     "assign": _assign,
 }
+
+
+def _too_deep() -> DefinitionError:
+    return DefinitionError(
+        f"the table is nested too deep: at most {MOST_DEPTH} states may be within one another",
+        fix="Check whether the table was meant to be so.",
+    )
 
 
 def _listed(given: Any) -> list[Any]:
