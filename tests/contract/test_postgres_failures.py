@@ -501,3 +501,18 @@ class TestClock:
         assert read(100, 1000, 1_000_900) == 1_001_100
         assert read(2000, 4, 1_002_003) == 1_002_005
         assert read(3000, 10, 5_000_000) == 5_000_005
+        assert read(4000, 10, 1_004_005) == 1_004_010
+
+    def test_time_does_not_go_back_for_a_better_reading(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A run that was started here after another one was created after it."""
+        ticks = [0]
+        monkeypatch.setattr("holdfast.store.postgres.clock._ticks", lambda: ticks[0])
+        clock = ServerClock()
+        ticks[0] = 100
+        clock.observe(0, 1_000_090)
+        assert clock() == 1_000_140
+        ticks[0] = 110
+        clock.observe(106, 1_000_098)
+        assert [clock(), clock()] == [1_000_141, 1_000_142]
+        ticks[0] = 200
+        assert clock() == 1_000_190
