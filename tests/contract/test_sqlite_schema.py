@@ -15,6 +15,8 @@ from holdfast.store.sqlite.connection import MEMORY, prepare
 from holdfast.store.sqlite.queries import SQL
 
 WHOLE_TABLES = {
+    "cache_clear",  # forgets everything unless filtered, some rows at a time
+    "cache_list",  # lists everything unless filtered
     "leaving_next",  # is empty, but while a large run is deleted
     "limits_select",  # a row for each guard
     "journal_broken",  # a check reads everything
@@ -36,7 +38,7 @@ def test_a_statement_finds_its_rows_by_an_index(database: sqlite3.Connection, na
     plan = [
         row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {SQL[name]}", [None] * parameters(SQL[name]))
     ]
-    scans = [step for step in plan if re.match(r"SCAN (?!CONSTANT|family)", step)]
+    scans = [step for step in plan if re.match(r"SCAN (?!CONSTANT|family|json_each)", step)]
     assert bool(scans) == (name in WHOLE_TABLES)
 
 

@@ -160,6 +160,8 @@ def _wrong(book: Book, commit: Commit, answer: Committed, worker: WorkerId) -> I
 
 
 def _enter(book: Book, written: Written, *, released: bool) -> None:
+    # A job that was to be given up and stays, since the run was woken, keeps its deaths though a step has ended.
+    kept = not released and any(isinstance(effect, Dequeue) for effect in written.commit.effects)
     book.written.append(written)
     book.position += len(written.facts)
     for effect in written.commit.effects:
@@ -180,7 +182,7 @@ def _enter(book: Book, written: Written, *, released: bool) -> None:
                 book.allowed.update(fact.reopened)
                 book.resumed_alone = not fact.key.startswith("parent:")
             case facts.StepCompleted() | facts.StepFailed() | facts.StepCancelled():
-                book.deaths = 0
+                book.deaths = book.deaths if kept else 0
                 if isinstance(fact, facts.StepCompleted):
                     book.completed.add(fact.step)
             case _:
