@@ -240,6 +240,7 @@ class World:
                 await asyncio.sleep(1)
         await self.ended(run.id)
         self.calm()
+        await asyncio.sleep(1)  # what was to go wrong around calls that are under way still does
         return await (await self.someone()).get(run.id)
 
     def calm(self) -> None:
