@@ -131,11 +131,13 @@ def test_the_same_id_is_the_same_run(call: Call) -> None:
     assert "exists already" in other.err
 
 
-def test_a_thousand_items_are_one_line(call: Call) -> None:
+def test_a_thousand_items_are_few_lines(call: Call) -> None:
+    """Those that come within a moment share one; how many moments it takes is the machine's affair."""
     done = call("run", "flows:wide", "--param", "n=1000")
     assert done.code == 0
-    assert len(done.out.splitlines()) < 50
-    assert f"item {TIMES}1,000 scheduled" in done.out
+    assert len(done.out.splitlines()) < 100
+    told = re.findall(rf"item(?: #\d+| {TIMES}([\d,]+))? scheduled", done.out)
+    assert sum(int(times.replace(",", "")) if times else 1 for times in told) == 1000
     assert "→ sum  default: no other edge held  ↛ never  negative, did not hold" in done.out
 
 
