@@ -69,6 +69,8 @@ class Holdings:
         self._secrets = secrets
         self._tasks: dict[RunId, asyncio.Task[None]] = {}
         self._taking: set[asyncio.Task[None]] = set()
+        self._again: set[RunId] = set()
+        """Runs that were given secrets while they were being laid down: to be taken up again."""
         self._rested: Final = Rested()
         self._loop = asyncio.get_running_loop()
         self._opening = 0
@@ -133,6 +135,9 @@ class Holdings:
             if run.committed and not run.lost and run.ledger.ended is None:
                 self._rested.keep(run)
             self.on_free()
+            if run.id in self._again:
+                self._again.discard(run.id)
+                self._take_soon(self.take_run(run.id), run.id)
         elif self.closing and run.progress.ledger.ended is not None:
             self.held.pop(run.id, None)
 
@@ -146,14 +151,17 @@ class Holdings:
 
     async def take_run(self, run: RunId) -> None:
         """Hold this one run here, if nobody holds it; give a held one the secrets that came meanwhile."""
-        held = self.held.get(run)
-        if held is not None:
+        while (held := self.held.get(run)) is not None:
             row = await self._store.run(run)
+            if self.held.get(run) is not held:
+                continue  # it was laid down meanwhile
             if held.missing and row is not None:
                 names = held.ledger.secrets
                 known = {**held.secrets, **self._secrets.known(row, names)}
                 held.secrets, held.missing = Secrets(known), missing(names, known)
                 held.poke()
+                if held.releasing:  # the commit under way may lay it down, for want of these very secrets
+                    self._again.add(run)
             return
         claimed = await self._store.claim_run(self._committer.worker, run)
         if claimed is not None:
@@ -165,7 +173,10 @@ class Holdings:
             return
         row = msgspec.structs.replace(first.opened, position=len(first.facts), last_commit=first.id)
         claimed = Claimed(row, 0, 0, facts.Journal.encode(first.facts))
-        task = self._loop.create_task(self.take(claimed), name=f"take {first.run}")
+        self._take_soon(self.take(claimed), first.run)
+
+    def _take_soon(self, work: Coroutine[Any, Any, None], run: RunId) -> None:
+        task = self._loop.create_task(work, name=f"take {run}")
         self._taking.add(task)
         task.add_done_callback(self._taking.discard)
 
